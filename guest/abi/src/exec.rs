@@ -1,0 +1,1 @@
+//! Running a program inside: frames on one vsock connection per run.

@@ -1,0 +1,1 @@
+//! Guest images into guest memory, and the registers to start them with.

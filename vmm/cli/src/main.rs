@@ -1,0 +1,5 @@
+//! The portspace binary.
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,1 @@
+//! The file space: layers, whiteouts, copy-up.

@@ -1,0 +1,1 @@
+//! IPsec data plane: ESP, SAD, SPD, replay window, NAT traversal; pure.

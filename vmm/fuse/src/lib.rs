@@ -1,0 +1,3 @@
+//! FUSE requests and replies, for the server and the native guest; pure and no_std.
+#![no_std]
+extern crate alloc;

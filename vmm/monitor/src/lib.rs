@@ -1,0 +1,1 @@
+//! The VM process: one space's machine, devices and file space.

@@ -1,0 +1,2 @@
+//! What the standard library lacks: UDP batches, TUN, namespaces, clock.
+#![expect(unsafe_code, reason = "one of the three crates that may; every block argues its case")]

@@ -1,0 +1,1 @@
+//! Virtio devices over guest memory: registers, chains, console, entropy, fs, vsock; pure.
