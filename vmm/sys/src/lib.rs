@@ -1,2 +1,7 @@
 //! What the standard library lacks: UDP batches, TUN, namespaces, clock.
 #![expect(unsafe_code, reason = "one of the three crates that may; every block argues its case")]
+
+pub mod clock;
+pub mod memfd;
+pub mod namespace;
+pub mod sched;
