@@ -1,1 +1,37 @@
 //! IPsec data plane: ESP, SAD, SPD, replay window, NAT traversal; pure.
+//!
+//! Bytes and randomness come as arguments. Outbound: [`Flow`], [`Spd::best`],
+//! [`OutboundSa::seal`]. Inbound: [`natt::classify`], [`Sad::lookup`],
+//! [`InboundSa::open`], [`Spd::admit`]. What is not allowed is discarded.
+
+mod discard;
+mod inbound;
+pub mod ipv4;
+mod keys;
+pub mod natt;
+mod outbound;
+mod replay;
+mod sad;
+mod selector;
+mod spd;
+mod spi;
+mod suite;
+
+pub use discard::{Discard, Discards};
+pub use inbound::{InboundSa, Opened};
+pub use keys::{Cipher, KeyLength, Keys};
+pub use outbound::{Exhausted, OutboundSa};
+pub use replay::{Fresh, ReplayWindow, WindowSize, WindowSizeError};
+pub use sad::{DuplicateSpi, Sad};
+pub use selector::{AddressRange, Flow, PortRange, Ports, RangeError, Selector};
+pub use spd::{Action, Policy, Spd};
+pub use spi::{ReservedSpi, Spi};
+
+/// IP protocol number of ESP (RFC 4303 2), of a packet that is not UDP-encapsulated.
+pub const PROTOCOL: u8 = 50;
+
+/// Most headroom any SA asks for before a payload, bytes: SPI, sequence number and IV.
+pub const MAX_HEADROOM: usize = 24;
+
+/// Most bytes any SA adds to a payload: headroom, padding, trailer and ICV.
+pub const MAX_OVERHEAD: usize = MAX_HEADROOM + 15 + 2 + 16;
