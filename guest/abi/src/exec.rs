@@ -51,11 +51,14 @@ pub fn encode(kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
+/// A frame's kind, its payload and the bytes it took, header included.
+pub type Frame<'a> = (Kind, &'a [u8], usize);
+
 /// The first frame of `bytes` and how many bytes it took, or `None` while it is incomplete.
 ///
 /// # Errors
 /// [`Malformed`] as soon as the header shows it.
-pub fn decode(bytes: &[u8]) -> Result<Option<(Kind, &[u8], usize)>, Malformed> {
+pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
     let [kind, length @ ..] = *header;
     let kind = match kind {

@@ -2,8 +2,8 @@
 
 use core::alloc::{GlobalAlloc, Layout};
 
-use talc::source::Manual;
 use talc::TalcCell;
+use talc::source::Manual;
 
 /// The global allocator; empty until [`Heap::claim`].
 pub struct Heap {

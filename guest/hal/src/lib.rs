@@ -12,5 +12,7 @@ extern crate std;
 pub mod clock;
 pub mod heap;
 pub mod memory;
+pub mod mmio;
 pub mod ports;
+pub mod queue;
 pub mod start;
