@@ -48,7 +48,7 @@ impl Place {
 /// selectors, queue selector, high halves of queue addresses), gives the device only
 /// the queues it uses (console: transmitq; fs: the first request queue; vsock: rx
 /// and tx), and never reads InterruptStatus or writes InterruptACK.
-pub const QUEUE_SIZE: u16 = 256;
+pub const QUEUE_SIZE: u16 = 64;
 
 /// A 4-byte write here sleeps: the value is the longest sleep in microseconds
 /// ([`SLEEP_FOREVER`] for no limit). Any device's used-buffer notification wakes.

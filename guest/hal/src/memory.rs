@@ -108,26 +108,21 @@ pub unsafe fn fill(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
 /// As in C: both areas are `count` bytes long.
 #[inline(always)]
 pub unsafe fn compare(left: *const u8, right: *const u8, count: usize) -> i32 {
-    let mut at = 0;
-    while at + 8 <= count {
-        // SAFETY: `at + 8 <= count` bytes are readable.
-        let a = unsafe { left.add(at).cast::<u64>().read_unaligned() };
-        // SAFETY: as above.
-        let b = unsafe { right.add(at).cast::<u64>().read_unaligned() };
-        if a != b {
-            return if a.swap_bytes() < b.swap_bytes() { -1 } else { 1 };
+    // SAFETY: the caller's promise.
+    let left = unsafe { core::slice::from_raw_parts(left, count) };
+    // SAFETY: as above.
+    let right = unsafe { core::slice::from_raw_parts(right, count) };
+    let (left_words, left_rest) = left.as_chunks::<8>();
+    let (right_words, right_rest) = right.as_chunks::<8>();
+    for (a, b) in left_words.iter().zip(right_words) {
+        if u64::from_ne_bytes(*a) != u64::from_ne_bytes(*b) {
+            return if u64::from_be_bytes(*a) < u64::from_be_bytes(*b) { -1 } else { 1 };
         }
-        at += 8;
     }
-    while at < count {
-        // SAFETY: `at < count`.
-        let a = unsafe { left.add(at).read() };
-        // SAFETY: as above.
-        let b = unsafe { right.add(at).read() };
+    for (a, b) in left_rest.iter().zip(right_rest) {
         if a != b {
-            return i32::from(a) - i32::from(b);
+            return i32::from(*a) - i32::from(*b);
         }
-        at += 1;
     }
     0
 }
@@ -148,8 +143,9 @@ mod tests {
         for count in LENGTHS {
             let from = pattern(count);
             let mut to = std::vec![0xee; count + 2];
+            let middle = to[1..].as_mut_ptr();
             // SAFETY: both have the length, and they are two allocations.
-            unsafe { copy(to.as_mut_ptr().add(1), from.as_ptr(), count) };
+            unsafe { copy(middle, from.as_ptr(), count) };
             assert_eq!(&to[1..=count], &from[..]);
             assert_eq!((to[0], to[count + 1]), (0xee, 0xee));
         }
@@ -163,7 +159,7 @@ mod tests {
                 let mut theirs = ours.clone();
                 let start = ours.as_mut_ptr();
                 // SAFETY: both ends lie within the vector.
-                unsafe { shift(start.add(to), start.add(from), count) };
+                unsafe { shift(start.wrapping_add(to), start.wrapping_add(from), count) };
                 theirs.copy_within(from..from + count, to);
                 assert_eq!(ours, theirs, "{count} bytes from {from} to {to}");
             }

@@ -39,8 +39,10 @@ impl Rings {
         let used_at = (available_at + 6 + 2 * count).next_multiple_of(64);
         let bytes = used_at + 6 + USED_ELEMENT * count;
         let block = allocate(bytes, 64, true);
-        // SAFETY: both offsets lie within the block.
-        let (available, used) = unsafe { (block.add(available_at), block.add(used_at)) };
+        // SAFETY: the offset lies within the block.
+        let available = unsafe { block.add(available_at) };
+        // SAFETY: as above.
+        let used = unsafe { block.add(used_at) };
         Rings { size, table: block, available, used, offered: 0, kicked: 0, taken: 0 }
     }
 
@@ -209,8 +211,13 @@ impl Buffers {
 /// Memory for a device: never freed, as a device may use it as long as the machine runs.
 fn allocate(bytes: usize, align: usize, zeroed: bool) -> NonNull<u8> {
     let layout = Layout::from_size_align(bytes, align).expect("queues are small");
-    // SAFETY: the size is not zero: every queue has at least two descriptors.
-    let block = unsafe { if zeroed { alloc_zeroed(layout) } else { alloc(layout) } };
+    let block = if zeroed {
+        // SAFETY: the size is not zero: every queue has at least two descriptors.
+        unsafe { alloc_zeroed(layout) }
+    } else {
+        // SAFETY: as above.
+        unsafe { alloc(layout) }
+    };
     NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
