@@ -5,3 +5,5 @@ pub mod clock;
 pub mod memfd;
 pub mod namespace;
 pub mod sched;
+pub mod seqpacket;
+pub mod udp;

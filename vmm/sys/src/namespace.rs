@@ -12,9 +12,7 @@ use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, getegid, geteuid, set_parent_process_death_signal};
-use rustix::thread::{
-    LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe,
-};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Why a namespace could not be made or entered.
 #[derive(Debug, thiserror::Error)]
