@@ -1,1 +1,19 @@
-//! Virtio devices over guest memory: registers, chains, console, entropy, fs, vsock; pure.
+//! Virtio 1.2 devices over guest memory, the device's side: registers, rings
+//! and the devices console, entropy, fs and vsock.
+//!
+//! Pure: guest memory, bytes and callbacks come as arguments. A driver can
+//! break its own queue or device, never the process.
+
+pub mod chain;
+pub mod console;
+pub mod entropy;
+pub mod fs;
+pub mod mmio;
+pub mod net;
+pub mod ring;
+pub mod vsock;
+
+pub use virtio_queue::Queue;
+
+/// Guest memory as every device here takes it.
+pub type Memory = vm_memory::GuestMemoryMmap<()>;
