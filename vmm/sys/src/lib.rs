@@ -2,8 +2,12 @@
 #![expect(unsafe_code, reason = "one of the three crates that may; every block argues its case")]
 
 pub mod clock;
+pub mod eventfd;
 pub mod memfd;
 pub mod namespace;
+pub mod route;
 pub mod sched;
 pub mod seqpacket;
+pub mod signal;
+pub mod tun;
 pub mod udp;

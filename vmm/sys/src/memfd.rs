@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate,
+};
 
 /// A zeroed memory file of `bytes` that can neither shrink nor grow.
 ///
@@ -17,10 +19,13 @@ pub fn sealed(name: &str, bytes: u64) -> io::Result<OwnedFd> {
 }
 
 /// The size in bytes of a memory file that cannot shrink, or `None` for anything else.
+///
+/// Huge pages are something else: a hole in them is a SIGBUS where none is free.
 pub fn unshrinkable_bytes(fd: impl AsFd) -> Option<u64> {
     let seals = fcntl_get_seals(fd.as_fd()).ok()?;
     let size = fstat(fd.as_fd()).ok()?.st_size;
-    (seals.contains(SealFlags::SHRINK)).then_some(size as u64)
+    let is_tmpfs = fstatfs(fd.as_fd()).ok()?.f_type == libc::TMPFS_MAGIC;
+    (is_tmpfs && seals.contains(SealFlags::SHRINK)).then_some(size as u64)
 }
 
 #[cfg(test)]
