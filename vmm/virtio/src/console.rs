@@ -90,3 +90,6 @@ impl Console {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,6 +97,12 @@ impl Driver {
         self.put(Descriptor::new(address, length, flags, next), place);
     }
 
+    /// Makes the queue what it was before its first chain.
+    pub(crate) fn clear(&self) {
+        let parts = vec![0; 0x8000];
+        self.memory.write_slice(&parts, GuestAddress(self.base)).unwrap();
+    }
+
     /// Makes the chain at `head` available.
     pub(crate) fn offer(&mut self, head: u16) {
         let slot = u64::from(self.available % self.size);

@@ -55,3 +55,6 @@ impl Entropy {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,6 @@ impl Fs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

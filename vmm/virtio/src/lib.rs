@@ -13,6 +13,9 @@ pub mod net;
 pub mod ring;
 pub mod vsock;
 
+#[cfg(test)]
+mod driver;
+
 pub use virtio_queue::Queue;
 
 /// Guest memory as every device here takes it.

@@ -360,3 +360,6 @@ fn set_half(value: &mut u64, select: u32, word: u32) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,20 @@ pub struct Settings {
     pub event_idx: bool,
 }
 
+impl From<&Queue> for Settings {
+    /// A queue of [`crate::mmio::Effect::Activate`], as vhost-user is told of it.
+    fn from(queue: &Queue) -> Settings {
+        Settings {
+            size: queue.size(),
+            descriptors: queue.desc_table(),
+            available: queue.avail_ring(),
+            used: queue.used_ring(),
+            next_available: queue.next_avail(),
+            event_idx: queue.event_idx_enabled(),
+        }
+    }
+}
+
 /// One virtqueue, owned by the one thread that serves it.
 #[derive(Debug)]
 pub struct Ring {
@@ -320,3 +334,14 @@ impl Ring {
         served
     }
 }
+
+#[cfg(test)]
+impl Ring {
+    /// Whether every chain taken was given back.
+    pub(crate) fn settled(&self) -> bool {
+        self.outstanding == 0 && self.queue.next_used() == self.queue.next_avail()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -263,3 +263,6 @@ impl Streams {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;
