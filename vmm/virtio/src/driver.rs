@@ -200,21 +200,27 @@ impl Driver {
         self.memory.write_slice(&chaos.bytes, GuestAddress(buffers)).unwrap();
         for (at, &(address, length, flags, next)) in chaos.descriptors.iter().enumerate() {
             let index = at as u16 % self.size;
-            let address = match address % 8 {
+            let address = match address % 32 {
                 0 => u64::from(address) << 32 | u64::from(address),
                 1 => self.base + u64::from(address % 0x8000),
                 2 => self.descriptors() & !0xf,
                 _ => buffers + u64::from(address >> 3) % 256,
             };
-            let length = match length % 8 {
-                0 => length,
+            let length = match length % 32 {
+                0 => length << 8 | length,
                 1 => 0,
                 2 => 16 * (length >> 8 & 0xf),
                 _ => length >> 3 & 0x3ff,
             };
             // Indirect tables are rare, so that chains end in other ways too.
-            let flags = if flags & 0xf0 == 0 { flags & 7 } else { flags & 3 };
-            let next = if next % 8 == 0 { next } else { (index + 1) % self.size };
+            // Of the others most are in order: the first half is readable.
+            let writable = if index < self.size / 2 { 0 } else { WRITE };
+            let flags = match flags >> 8 & 0x1f {
+                0 => flags & 7,
+                1..8 => flags & 3,
+                _ => flags & NEXT | writable,
+            };
+            let next = if next % 16 == 0 { next } else { (index + 1) % self.size };
             self.describe(index, address, length, flags, next);
         }
         for (at, &head) in chaos.heads.iter().enumerate() {
@@ -222,7 +228,8 @@ impl Driver {
             let head = if head % 16 == 0 { head } else { head % self.size };
             self.put(head, self.available_ring() + 4 + 2 * slot);
         }
-        let step = if chaos.wild % 8 == 0 { chaos.step } else { chaos.step % (self.size + 1) };
+        let step =
+            if chaos.wild.is_multiple_of(8) { chaos.step } else { chaos.step % (self.size + 1) };
         self.available = self.available.wrapping_add(step);
         self.put(self.available, self.available_ring() + 2);
     }
