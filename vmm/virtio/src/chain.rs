@@ -1,11 +1,42 @@
 //! One descriptor chain: bounded, ordered, inside guest memory, and each byte
 //! of it read or written at most once (virtio 1.2 2.7.4, 2.7.5).
 
+use std::sync::atomic::Ordering;
+
 use virtio_queue::desc::split::Descriptor;
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Address, ByteValued, Bytes, GuestAddress, GuestMemoryBackend};
 
 use crate::Memory;
 use crate::ring::Broken;
+
+/// Whether guest memory has these bytes, `bytes` not zero.
+///
+/// One region holds nearly every range: the iterator over several is the slow way.
+pub(crate) fn is_inside(memory: &Memory, address: GuestAddress, bytes: usize) -> bool {
+    memory.get_slice(address, bytes).is_ok()
+        || GuestMemoryBackend::check_range(memory, address, bytes)
+}
+
+/// Loads a little-endian 16-bit word of a ring; `None` if it is not in memory or misaligned.
+pub(crate) fn load_u16(memory: &Memory, address: GuestAddress, order: Ordering) -> Option<u16> {
+    memory.get_slice(address, 2).ok()?.load::<u16>(0, order).ok().map(u16::from_le)
+}
+
+fn copy_in(memory: &Memory, buffer: &mut [u8], address: GuestAddress) -> Option<()> {
+    match memory.get_slice(address, buffer.len()) {
+        Ok(slice) => slice.copy_to(buffer),
+        Err(_) => return memory.read_slice(buffer, address).ok(),
+    };
+    Some(())
+}
+
+fn copy_out(memory: &Memory, bytes: &[u8], address: GuestAddress) -> Option<()> {
+    match memory.get_slice(address, bytes.len()) {
+        Ok(slice) => slice.copy_from(bytes),
+        Err(_) => return memory.write_slice(bytes, address).ok(),
+    }
+    Some(())
+}
 
 /// Bytes of one descriptor (virtio 1.2 2.7.5).
 const DESCRIPTOR: u64 = 16;
@@ -77,7 +108,8 @@ pub(crate) fn walk(
         }
         left = left.checked_sub(1).ok_or(Broken::Loop)?;
         let place = table.base.checked_add(DESCRIPTOR * u64::from(index)).ok_or(Broken::Address)?;
-        let descriptor: Descriptor = memory.read_obj(place).map_err(|_| Broken::Address)?;
+        let mut descriptor = Descriptor::default();
+        copy_in(memory, descriptor.as_mut_slice(), place).ok_or(Broken::Address)?;
         if descriptor.refers_to_indirect_table() {
             if indirect {
                 return Err(Broken::Indirect);
@@ -117,7 +149,7 @@ fn indirect_table(memory: &Memory, descriptor: &Descriptor) -> Result<Table, Bro
     if !whole || descriptor.has_next() {
         return Err(Broken::Indirect);
     }
-    if !GuestMemoryBackend::check_range(memory, descriptor.addr(), bytes as usize) {
+    if !is_inside(memory, descriptor.addr(), bytes as usize) {
         return Err(Broken::Address);
     }
     Ok(Table { base: descriptor.addr(), entries: bytes / DESCRIPTOR as u32 })
@@ -135,7 +167,7 @@ impl Chain {
         if length == 0 {
             return Ok(());
         }
-        if !GuestMemoryBackend::check_range(memory, address, length as usize) {
+        if !is_inside(memory, address, length as usize) {
             return Err(Broken::Address);
         }
         let (total, limit) = match writing {
@@ -173,7 +205,7 @@ impl Chain {
         while done < buffer.len() && self.read_at < self.writable_from {
             let segment = &mut self.segments[self.read_at];
             let part = (segment.length as usize).min(buffer.len() - done);
-            if memory.read_slice(&mut buffer[done..done + part], segment.address).is_err() {
+            if copy_in(memory, &mut buffer[done..done + part], segment.address).is_none() {
                 // Only with another memory than the chain was taken from.
                 self.read_at = self.writable_from;
                 self.readable = 0;
@@ -203,7 +235,7 @@ impl Chain {
         while done < bytes.len() && self.write_at < self.segments.len() {
             let segment = &mut self.segments[self.write_at];
             let part = (segment.length as usize).min(bytes.len() - done);
-            if memory.write_slice(&bytes[done..done + part], segment.address).is_err() {
+            if copy_out(memory, &bytes[done..done + part], segment.address).is_none() {
                 // Only with another memory than the chain was taken from.
                 self.write_at = self.segments.len();
                 self.writable = 0;

@@ -7,7 +7,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use virtio_queue::{Queue, QueueState, QueueT};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Address, Bytes, GuestAddress};
 
 use crate::Memory;
 use crate::chain::{self, Chain, Segment};
@@ -113,9 +113,8 @@ impl Ring {
     /// [`Broken::Setup`] if it is not ready or not wholly in `memory`.
     pub fn new(queue: Queue, readable_limit: u32, memory: &Memory) -> Result<Ring, Broken> {
         let size = usize::from(queue.size());
-        let inside = |address: u64, bytes: usize| {
-            GuestMemoryBackend::check_range(memory, GuestAddress(address), bytes)
-        };
+        let inside =
+            |address: u64, bytes: usize| chain::is_inside(memory, GuestAddress(address), bytes);
         // virtio 1.2 2.7: 16 bytes per descriptor; 6 + 2 and 6 + 8 bytes per entry of the rings.
         let whole = queue.ready()
             && size != 0
@@ -189,9 +188,13 @@ impl Ring {
             return false;
         }
         // An access that fails is for `pop` to report.
-        self.queue
-            .avail_idx(memory, Ordering::Relaxed)
-            .map_or(true, |index| index.0 != self.queue.next_avail())
+        self.available_index(memory, Ordering::Relaxed) != Some(self.queue.next_avail())
+    }
+
+    fn available_index(&self, memory: &Memory, order: Ordering) -> Option<u16> {
+        // `new` checked that the whole ring is in memory.
+        let place = GuestAddress(self.queue.avail_ring()).unchecked_add(2);
+        chain::load_u16(memory, place, order)
     }
 
     /// Takes the next available chain. It is to be given back by [`Ring::complete`].
@@ -209,8 +212,7 @@ impl Ring {
         let next = self.queue.next_avail();
         if self.available == next {
             // Acquire: the ring's entries and descriptors are read after the index that shows them.
-            let index =
-                self.queue.avail_idx(memory, Ordering::Acquire).map_err(|_| Broken::Address)?.0;
+            let index = self.available_index(memory, Ordering::Acquire).ok_or(Broken::Address)?;
             // Every chain has at least one descriptor of the table, so the chains
             // waiting and those out are never more than its size.
             let waiting = u32::from(index.wrapping_sub(next));
@@ -225,10 +227,7 @@ impl Ring {
         // The size is a power of two; `new` checked that the whole ring is in memory.
         let slot = u64::from(next & (self.queue.size() - 1));
         let entry = GuestAddress(self.queue.avail_ring()).unchecked_add(4 + 2 * slot);
-        let head = memory
-            .load::<u16>(entry, Ordering::Relaxed)
-            .map(u16::from_le)
-            .map_err(|_| Broken::Address)?;
+        let head = chain::load_u16(memory, entry, Ordering::Relaxed).ok_or(Broken::Address)?;
         let table = chain::Table {
             base: GuestAddress(self.queue.desc_table()),
             entries: u32::from(self.queue.size()),
@@ -266,9 +265,8 @@ impl Ring {
         // The used index is written before the driver's wish is read.
         fence(Ordering::SeqCst);
         const NO_INTERRUPT: u16 = 1;
-        memory
-            .load::<u16>(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed)
-            .is_ok_and(|flags| u16::from_le(flags) & NO_INTERRUPT == 0)
+        chain::load_u16(memory, GuestAddress(self.queue.avail_ring()), Ordering::Relaxed)
+            .is_some_and(|flags| flags & NO_INTERRUPT == 0)
     }
 
     /// Asks the driver to notify about the next chain; to be called before

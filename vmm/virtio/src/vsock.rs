@@ -203,13 +203,7 @@ impl Streams {
             self.refuse(header);
             return;
         };
-        let outcome = match payload {
-            Some(payload) => connection
-                .credit(header.buffer, header.taken)
-                .and_then(|()| connection.accept(header.operation, header.flags, payload)),
-            None => Err(connection::Nonsense),
-        };
-        if outcome.is_err() {
+        if connection.accept(header, payload).is_err() {
             self.nonsense += 1;
             connection.break_off();
         }

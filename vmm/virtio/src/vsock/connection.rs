@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::packet::{Operation, RECEIVES_NO_MORE, SENDS_NO_MORE};
+use super::packet::{Header, Operation, RECEIVES_NO_MORE, SENDS_NO_MORE};
 
 /// Bytes from the guest kept until the host reads them: the credit it is given.
 pub const RECEIVE_BUFFER: u32 = 64 * 1024;
@@ -177,26 +177,32 @@ impl Connection {
         self.reset_due = reset;
     }
 
-    /// A packet of the guest for this connection.
+    /// A packet of the guest for this connection; `None` for a payload shorter
+    /// than its header says.
     pub(super) fn accept(
         &mut self,
-        operation: Operation,
-        flags: u32,
-        payload: &[u8],
+        header: &Header,
+        payload: Option<&[u8]>,
     ) -> Result<(), Nonsense> {
-        match (operation, self.stage) {
+        match (header.operation, self.stage) {
+            // What was under way when the connection ended.
+            (_, Stage::Closed | Stage::Refused) => return Ok(()),
+            // A reset may come from where nothing is known of any credit.
             (Operation::Reset, Stage::Connecting) => self.close(Stage::Refused, false),
             (Operation::Reset, Stage::Open) => self.close(Stage::Closed, false),
-            // What was under way when the connection ended.
-            (_, Stage::Closed | Stage::Refused) => {}
-            (Operation::Response, Stage::Connecting) if !self.request_due => {
-                self.stage = Stage::Open;
+            (operation, stage) => {
+                self.credit(header.buffer, header.taken)?;
+                match (operation, stage) {
+                    (Operation::Response, Stage::Connecting) if !self.request_due => {
+                        self.stage = Stage::Open;
+                    }
+                    (Operation::Data, Stage::Open) => self.keep(payload.ok_or(Nonsense)?)?,
+                    (Operation::Shutdown, Stage::Open) => self.shut(header.flags),
+                    (Operation::CreditUpdate, Stage::Open) => {}
+                    (Operation::CreditRequest, Stage::Open) => self.credit_due = true,
+                    _ => return Err(Nonsense),
+                }
             }
-            (Operation::Data, Stage::Open) => self.keep(payload)?,
-            (Operation::Shutdown, Stage::Open) => self.shut(flags),
-            (Operation::CreditUpdate, Stage::Open) => {}
-            (Operation::CreditRequest, Stage::Open) => self.credit_due = true,
-            _ => return Err(Nonsense),
         }
         Ok(())
     }
@@ -222,7 +228,7 @@ impl Connection {
     }
 
     /// The guest's buffer as each of its packets states it.
-    pub(super) fn credit(&mut self, buffer: u32, taken: u32) -> Result<(), Nonsense> {
+    fn credit(&mut self, buffer: u32, taken: u32) -> Result<(), Nonsense> {
         let under_way = self.sent.wrapping_sub(self.guest_taken);
         if taken.wrapping_sub(self.guest_taken) > under_way {
             return Err(Nonsense);

@@ -202,6 +202,20 @@ fn a_guest_that_has_taken_more_than_it_was_sent_is_reset() {
 }
 
 #[test]
+fn a_reset_that_knows_of_no_credit_ends_the_connection_all_the_same() {
+    let mut guest = Guest::new();
+    let id = guest.open();
+    guest.end(id).send(b"1234");
+    guest.hear();
+    guest.taken = 4;
+    guest.say(id, Operation::CreditUpdate, 0, b"");
+    (guest.buffer, guest.taken) = (0, 0);
+    guest.say(id, Operation::Reset, 0, b"");
+    assert_eq!(guest.end(id).stage(), Stage::Closed);
+    assert_eq!((guest.hear(), guest.vsock.nonsense()), (vec![], 0));
+}
+
+#[test]
 fn a_guest_that_ends_both_ways_is_answered_with_a_reset_and_its_bytes_stay() {
     let mut guest = Guest::new();
     let id = guest.open();
