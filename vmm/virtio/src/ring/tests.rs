@@ -366,6 +366,41 @@ fn whatever_a_driver_writes_every_chain_taken_is_given_back() {
     });
 }
 
+#[test]
+fn a_driver_that_changes_the_rings_while_they_are_read_gains_nothing() {
+    let memory = memory();
+    let device = || {
+        let mut bytes = Vec::new();
+        for _ in 0..100_000 {
+            let queue = Driver::new(&memory, 0, SIZE).queue();
+            let mut ring = Ring::new(queue, 4096, &memory).unwrap();
+            let _ = ring.serve(&memory, |chain| {
+                bytes.clear();
+                let readable = chain.readable();
+                assert!(readable <= 4096);
+                assert_eq!(chain.read_all(&memory, &mut bytes), readable);
+                chain.write(&memory, &bytes);
+            });
+            assert!(ring.settled());
+        }
+    };
+    std::thread::scope(|scope| {
+        let device = scope.spawn(device);
+        let driver = Driver::new(&memory, 0, SIZE);
+        let mut random = 1_u64;
+        while !device.is_finished() {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let [index, flags, next, length, place, ..] = random.to_be_bytes();
+            let address = BUFFER + u64::from(place) * 16;
+            let (index, next) = (u16::from(index) % SIZE, u16::from(next) % SIZE);
+            driver.describe(index, address, u32::from(length), u16::from(flags) % 4, next);
+            driver.describe(next, address, u32::from(length), INDIRECT, next);
+            driver.put(next, driver.available_ring() + 2);
+            driver.put(index, driver.available_ring() + 4 + 2 * u64::from(next));
+        }
+    });
+}
+
 /// A bound that a mistake (an allocation or a system call per chain) breaks.
 /// The fastest of many batches is measured: others share the processor.
 #[test]
