@@ -44,3 +44,26 @@ pub fn identity(mac: [u8; 6], mtu: u16, queue_size: u16) -> Identity {
         config,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registers_show_address_and_mtu_where_the_standard_has_them() {
+        let identity = identity([2, 0, 0, 0, 0, 7], 1400, 256);
+        assert_eq!(identity.config[..6], [2, 0, 0, 0, 0, 7]);
+        assert_eq!(identity.config[10..], [0x78, 0x05]);
+        assert_eq!(identity.queue_sizes, [256, 256]);
+    }
+
+    #[test]
+    fn a_header_that_asks_for_offloads_is_not_plain() {
+        assert!(is_plain(&PLAIN_HEADER));
+        for byte in [0, 1] {
+            let mut header = PLAIN_HEADER;
+            header[byte] = 1;
+            assert!(!is_plain(&header));
+        }
+    }
+}
