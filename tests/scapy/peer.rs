@@ -26,12 +26,16 @@ pub(crate) struct Wrapping {
     pub(crate) tunnel: bool,
 }
 
-/// A Python interpreter that has scapy: `PORTSPACE_PYTHON`, else `python3`.
+/// A Python interpreter that has scapy: the path in `PORTSPACE_PYTHON`, else `python3`.
 ///
 /// # Errors
 /// Why there is none, in words for whoever runs the tests.
 pub(crate) fn interpreter() -> Result<OsString, String> {
-    let python = env::var_os("PORTSPACE_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = match env::var_os("PORTSPACE_PYTHON") {
+        // A path is one from here, not from the directory Python is started in.
+        Some(path) => std::path::absolute(&path).map_err(|error| error.to_string())?.into(),
+        None => "python3".into(),
+    };
     let check = Command::new(&python)
         .args(["-c", "import cryptography, scapy.layers.ipsec"])
         // Python looks for modules in the current directory, where `scapy/` is this test.
