@@ -9,5 +9,5 @@ mod probe;
 mod registers;
 
 pub use kvm_ioctls::VcpuExit;
-pub use machine::{Failure, Machine, OpenFailure, Vcpu};
-pub use probe::{Costs, probe};
+pub use machine::{Failure, Machine, NewFailure, OpenFailure, Position, Vcpu};
+pub use probe::{Costs, ProbeFailure, probe};

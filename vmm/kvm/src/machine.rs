@@ -117,21 +117,17 @@ impl Machine {
         Ok(Machine { vm, cpuid, memory })
     }
 
-    /// Makes the vCPU, ready to run from `start` in ring 3.
+    /// Makes the vCPU; [`Vcpu::start`] says where it begins.
     ///
     /// # Errors
-    /// What KVM refuses of the registers; some emulations do.
-    pub fn vcpu(&self, start: &Start) -> Result<Vcpu, Failure> {
+    /// KVM has no room, or refuses the features it told.
+    pub fn vcpu(&self) -> Result<Vcpu, Failure> {
         let fd = self.vm.create_vcpu(0).map_err(doing("create a vCPU"))?;
         fd.set_cpuid2(&self.cpuid).map_err(doing("set the vCPU's features"))?;
         // The x87 and SSE control words as after FNINIT and at reset (AMD64 vol. 2, 14.1.3).
         let fpu = kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() };
         fd.set_fpu(&fpu).map_err(doing("set the vCPU's floating-point state"))?;
-        let vcpu = Vcpu { fd, _memory: self.memory.clone() };
-        vcpu.change(|special| registers::ring3(special, start))?;
-        // After the segments: some KVMs judge RFLAGS by the privilege level of the time.
-        vcpu.fd.set_regs(&registers::first(start)).map_err(doing("set the vCPU's registers"))?;
-        Ok(vcpu)
+        Ok(Vcpu { fd, _memory: self.memory.clone() })
     }
 
     /// Makes a 4-byte write of `value` at `address` a signal of `event`, without an exit to
@@ -176,6 +172,27 @@ impl fmt::Debug for Vcpu {
 }
 
 impl Vcpu {
+    /// Makes `start` the next instruction, in ring 3.
+    ///
+    /// # Errors
+    /// What KVM refuses of the registers; some emulations do.
+    pub fn start(&self, start: &Start) -> Result<(), Failure> {
+        self.set(start, registers::ring3)
+    }
+
+    /// Makes `start` the next instruction, with the special registers from `how`.
+    pub(crate) fn set(
+        &self,
+        start: &Start,
+        how: impl FnOnce(&mut kvm_sregs, &Start),
+    ) -> Result<(), Failure> {
+        let mut special = self.fd.get_sregs().map_err(doing("read the vCPU's registers"))?;
+        how(&mut special, start);
+        self.fd.set_sregs(&special).map_err(doing("start a vCPU in this mode"))?;
+        // After the segments: some KVMs judge RFLAGS by the privilege level of the time.
+        self.fd.set_regs(&registers::first(start)).map_err(doing("set the vCPU's registers"))
+    }
+
     /// Runs until the guest leaves or a signal reaches this thread ([`VcpuExit::Intr`]).
     ///
     /// # Errors
@@ -185,13 +202,6 @@ impl Vcpu {
             Err(error) if matches!(error.errno(), EINTR | EAGAIN) => Ok(VcpuExit::Intr),
             other => other.map_err(doing("run the guest")),
         }
-    }
-
-    /// Changes the special registers before the first run.
-    pub(crate) fn change(&self, how: impl FnOnce(&mut kvm_sregs)) -> Result<(), Failure> {
-        let mut special = self.fd.get_sregs().map_err(doing("read the vCPU's registers"))?;
-        how(&mut special);
-        self.fd.set_sregs(&special).map_err(doing("set the vCPU's special registers"))
     }
 
     /// The guest's time-stamp counter, ticks per second.

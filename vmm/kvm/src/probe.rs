@@ -76,10 +76,8 @@ fn time(
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4 << 20)])?;
     let start = boot::load_code(&memory, &code(turns))?;
     let machine = Machine::new(memory)?;
-    let mut vcpu = machine.vcpu(&start)?;
-    if ring0 {
-        vcpu.change(|special| registers::ring0(special, &start))?;
-    }
+    let mut vcpu = machine.vcpu()?;
+    vcpu.set(&start, if ring0 { registers::ring0 } else { registers::ring3 })?;
     let mut best = Duration::MAX;
     for round in 0..=rounds {
         let before = now();

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod eventfd;
+pub mod fd;
 pub mod memfd;
 pub mod namespace;
 pub mod route;

@@ -1,0 +1,136 @@
+//! The devices' registers, owned by the vCPU thread, and where their queues go.
+
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+
+use abi::layout::{MMIO_BASE, MMIO_STRIDE, Place};
+use virtio::Queue;
+use virtio::mmio::{Effect, Registers};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::net::{Net, NetFailure};
+
+/// What the owner of a device's queues is told.
+#[derive(Debug)]
+pub(crate) enum Move {
+    /// The driver is ready: these are yours.
+    Start(Place, Vec<Queue>),
+    /// The driver reset the device: let go of its queues, then answer.
+    Stop(Place, SyncSender<()>),
+}
+
+/// A thread that owns devices, seen from the vCPU's.
+pub(crate) struct Owner {
+    moves: Sender<Move>,
+    /// Signalled after each move.
+    bell: EventFd,
+}
+
+impl Owner {
+    pub(crate) fn new(moves: Sender<Move>, bell: EventFd) -> Owner {
+        Owner { moves, bell }
+    }
+
+    /// False once the thread has ended: the process is ending then.
+    fn tell(&self, what: Move) -> bool {
+        self.moves.send(what).is_ok() && self.bell.write(1).is_ok()
+    }
+}
+
+/// A device's registers and who serves it.
+struct Slot {
+    registers: Registers,
+    active: bool,
+}
+
+/// The virtio-mmio window.
+pub(crate) struct Bus {
+    /// By [`Place`]; `None` reads as no device.
+    slots: [Option<Slot>; Place::ALL.len()],
+    net: Net,
+    event_loop: Owner,
+    files: Owner,
+}
+
+impl Bus {
+    pub(crate) fn new(net: Net, event_loop: Owner, files: Owner) -> Bus {
+        Bus { slots: Default::default(), net, event_loop, files }
+    }
+
+    pub(crate) fn plug(&mut self, place: Place, registers: Registers) {
+        self.slots[place as usize] = Some(Slot { registers, active: false });
+    }
+
+    /// Fills `data` from the registers at a guest-physical address; zeros where nothing is.
+    pub(crate) fn read(&self, address: u64, data: &mut [u8]) {
+        data.fill(0);
+        if let Some((place, offset)) = locate(address)
+            && let Some(slot) = &self.slots[place as usize]
+        {
+            slot.registers.read(offset, data);
+        }
+    }
+
+    /// A write of the guest.
+    ///
+    /// # Errors
+    /// The switch did not take or give back its queues.
+    pub(crate) fn write(&mut self, address: u64, data: &[u8]) -> Result<(), NetFailure> {
+        let Some((place, offset)) = locate(address) else { return Ok(()) };
+        let Some(slot) = &mut self.slots[place as usize] else { return Ok(()) };
+        match slot.registers.write(offset, data) {
+            // Notifications are events (KVM_IOEVENTFD); one that comes as an exit is of no queue.
+            None | Some(Effect::Notify(_)) => Ok(()),
+            Some(Effect::Activate { features, queues }) => {
+                slot.active = true;
+                self.start(place, features, queues)
+            }
+            Some(Effect::Reset) => {
+                let was = std::mem::take(&mut slot.active);
+                if was { self.stop(place) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn start(&mut self, place: Place, features: u64, queues: Vec<Queue>) -> Result<(), NetFailure> {
+        if place == Place::Net {
+            return self.net.activate(features, &queues);
+        }
+        self.owner(place).tell(Move::Start(place, queues));
+        Ok(())
+    }
+
+    fn stop(&mut self, place: Place) -> Result<(), NetFailure> {
+        if place == Place::Net {
+            return self.net.reset();
+        }
+        let (answer, done) = sync_channel(1);
+        if self.owner(place).tell(Move::Stop(place, answer)) {
+            // An error is the owner's end, and with it that of its queues.
+            let _ = done.recv();
+        }
+        Ok(())
+    }
+
+    fn owner(&self, place: Place) -> &Owner {
+        if place == Place::Files { &self.files } else { &self.event_loop }
+    }
+}
+
+fn locate(address: u64) -> Option<(Place, u64)> {
+    let offset = address.checked_sub(MMIO_BASE)?;
+    let place = *Place::ALL.get(usize::try_from(offset / MMIO_STRIDE).ok()?)?;
+    Some((place, offset % MMIO_STRIDE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_belongs_to_one_place_or_to_none() {
+        assert_eq!(locate(MMIO_BASE - 1), None);
+        assert_eq!(locate(Place::Files.address() + 0x50), Some((Place::Files, 0x50)));
+        assert_eq!(locate(MMIO_BASE + Place::ALL.len() as u64 * MMIO_STRIDE), None);
+        assert_eq!(locate(u64::MAX), None);
+    }
+}

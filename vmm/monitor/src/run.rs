@@ -1,0 +1,254 @@
+//! Puts a VM process together and runs it to its end.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use abi::layout::Place;
+use abi::start::{MAGIC, StartPage};
+use cowfs::FileSpace;
+use event_manager::{EventManager, SubscriberOps};
+use kvm::{Machine, Vcpu};
+use virtio::mmio::{Identity, Registers};
+use virtio::{console, entropy, fs, net as net_device, vsock};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::bus::{Bus, Owner};
+use crate::event_loop::{self, EventLoop, GUEST_CID, Port, State};
+use crate::files::{self, Files};
+use crate::memory::{self, MemoryFailure};
+use crate::net::{Net, NetFailure};
+use crate::vcpu::Runner;
+use crate::{End, Settings, Signal};
+
+/// virtio-mmio's QueueNotify register (virtio 1.2 4.2.2).
+const QUEUE_NOTIFY: u64 = 0x50;
+
+/// Why a VM process did not start or ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// KVM.
+    #[error("space {0} cannot start its machine")]
+    Machine(String, #[source] kvm::NewFailure),
+    /// KVM, later.
+    #[error("space {0} cannot start its machine")]
+    Start(String, #[source] kvm::Failure),
+    /// The guest's image does not fit its memory.
+    #[error("space {0} cannot load its guest")]
+    Load(String, #[source] boot::LoadFailure),
+    /// Guest memory.
+    #[error("space {0} has no memory")]
+    Memory(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The file space.
+    #[error("space {0} cannot open its files")]
+    Files(String, #[source] cowfs::OpenFailure),
+    /// The switch's side of the net device.
+    #[error("space {0} has no network")]
+    Net(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Descriptors or threads.
+    #[error("space {0} cannot set itself up; the machine is out of descriptors or threads")]
+    Setup(String, #[source] std::io::Error),
+    /// The switch closed the connection.
+    #[error(
+        "space {0} ended: the switch is gone and took its network along; start both with portspace up"
+    )]
+    SwitchGone(String),
+    /// The guest.
+    #[error("space {0} ended: its guest failed: {1}; start it again with portspace up")]
+    Guest(String, String),
+    /// KVM, while running.
+    #[error("space {0} ended: {1}; portspace doctor shows what this KVM can do")]
+    Kvm(String, String),
+}
+
+/// Runs the machine until it is stopped (`Ok`) or fails.
+///
+/// `switch` is the space's vhost-user connection, `control` its listening control socket.
+///
+/// # Errors
+/// [`Failure`] with the cause and what to do.
+pub fn run(settings: &Settings, switch: UnixStream, control: UnixListener) -> Result<(), Failure> {
+    let name = || settings.name.clone();
+    let event_loop = assemble(settings, switch, control)?;
+    let setup = |error: event_manager::Error| {
+        Failure::Setup(name(), std::io::Error::other(error.to_string()))
+    };
+    let mut manager = EventManager::<EventLoop>::new().map_err(setup)?;
+    let subscriber = manager.add_subscriber(event_loop);
+    let end = loop {
+        let event_loop =
+            manager.subscriber_mut(subscriber).expect("the one subscriber is never removed");
+        if let Some(end) = event_loop.state.end.take() {
+            break end;
+        }
+        event_loop.knock();
+        // While the guest starts, knock again soon.
+        let wait_ms = if event_loop.ready() { -1 } else { 5 };
+        manager.run_with_timeout(wait_ms).map_err(setup)?;
+    };
+    match end {
+        End::Stopped => Ok(()),
+        End::SwitchGone => Err(Failure::SwitchGone(name())),
+        End::Guest(words) => Err(Failure::Guest(name(), words)),
+        End::Kvm(words) => Err(Failure::Kvm(name(), words)),
+    }
+}
+
+/// Makes everything, starts the vCPU's and the files' threads, and returns the loop.
+fn assemble(
+    settings: &Settings,
+    switch: UnixStream,
+    control: UnixListener,
+) -> Result<EventLoop, Failure> {
+    let name = || settings.name.clone();
+    let setup = |error| Failure::Setup(name(), error);
+    let event = || EventFd::new(EFD_NONBLOCK).map_err(setup);
+
+    let memory = memory::create(settings.memory_bytes)
+        .map_err(|failure: MemoryFailure| Failure::Memory(name(), failure.into()))?;
+    let machine =
+        Machine::new(memory.clone()).map_err(|failure| Failure::Machine(name(), failure))?;
+    let vcpu = start_vcpu(settings, &machine, &memory)?;
+
+    let wake = event()?;
+    let kicks = [event()?, event()?];
+    let clone = |event: &EventFd| event.try_clone().map_err(setup);
+    let net = Net::new(
+        switch.try_clone().map_err(setup)?,
+        [clone(&kicks[0])?, clone(&kicks[1])?],
+        clone(&wake)?,
+        memory.clone(),
+    )
+    .map_err(|failure: NetFailure| Failure::Net(name(), failure.into()))?;
+    let features = net.features();
+
+    let (loop_moves, moves) = channel();
+    let (files_moves, files_inbox) = channel();
+    let (tell_end, ends) = channel();
+    let bell = event()?;
+    // The files' thread waits for nothing but its bell: that one blocks.
+    let files_bell = EventFd::new(0).map_err(setup)?;
+    let mut bus = Bus::new(
+        net,
+        Owner::new(loop_moves, clone(&bell)?),
+        Owner::new(files_moves, clone(&files_bell)?),
+    );
+    let notify = |place: Place, queue: usize, kick: &EventFd| {
+        machine
+            .notify(kick, GuestAddress(place.address() + QUEUE_NOTIFY), queue as u32)
+            .map_err(|failure| Failure::Start(name(), failure))
+    };
+    let mut plug = |place, identity: Identity| {
+        let registers = Registers::new(identity);
+        let interrupt = registers.interrupt();
+        bus.plug(place, registers);
+        Ok::<_, Failure>(Signal { interrupt, wake: clone(&wake)? })
+    };
+
+    let mut identity = net_device::identity(settings.mac, settings.mtu, NET_QUEUE_SIZE);
+    identity.features &= features;
+    // Its used-buffer notifications come from the switch, past the interrupt register.
+    let _ = plug(Place::Net, identity)?;
+    let console_signal = plug(Place::Console, console::identity())?;
+    let entropy_signal = plug(Place::Entropy, entropy::identity())?;
+    let vsock_signal = plug(Place::Vsock, vsock::identity(GUEST_CID))?;
+    let tag = fs::Tag::new(FILES_TAG).expect("the tag is short");
+    let files_signal = plug(Place::Files, fs::identity(tag, files::QUEUES - 1))?;
+
+    for (queue, kick) in kicks.iter().enumerate() {
+        notify(Place::Net, queue, kick)?;
+    }
+    for queue in 0..usize::from(files::QUEUES) {
+        notify(Place::Files, queue, &files_bell)?;
+    }
+    let port = |place: Place, queues: usize, signal: Signal| {
+        let kick = event()?;
+        (0..queues).try_for_each(|queue| notify(place, queue, &kick))?;
+        Ok::<_, Failure>(Port { kick, signal })
+    };
+    let event_loop = EventLoop {
+        console_port: port(Place::Console, 2, console_signal)?,
+        entropy_port: port(Place::Entropy, 1, entropy_signal)?,
+        vsock_port: port(Place::Vsock, 3, vsock_signal)?,
+        memory: memory.clone(),
+        spawned_ns: settings.spawned_ns,
+        moves,
+        ends,
+        bell: clone(&bell)?,
+        listener: control,
+        switch,
+        termination: event_loop::termination().map_err(setup)?,
+        state: State::default(),
+    };
+    event_loop.listener.set_nonblocking(true).map_err(setup)?;
+
+    let space = open_files(settings)?;
+    let files = Files {
+        space,
+        memory: memory.clone(),
+        moves: files_inbox,
+        bell: files_bell,
+        signal: files_signal,
+    };
+    let runner = Runner { vcpu, bus, memory, wake: sys::fd::owned(wake), message: Vec::new() };
+    spawn("files", move || files.run()).map_err(setup)?;
+    spawn("vcpu", move || {
+        let end = runner.run();
+        // The loop outlives this thread; if not, nobody needs to know.
+        let _ = tell_end.send(end);
+        let _ = bell.write(1);
+    })
+    .map_err(setup)?;
+    Ok(event_loop)
+}
+
+/// Entries of each net queue.
+const NET_QUEUE_SIZE: u16 = 256;
+
+/// The name by which the guest mounts its root.
+const FILES_TAG: &str = "root";
+
+fn start_vcpu(
+    settings: &Settings,
+    machine: &Machine,
+    memory: &GuestMemoryMmap,
+) -> Result<Vcpu, Failure> {
+    let failed = |failure| Failure::Start(settings.name.clone(), failure);
+    let vcpu = machine.vcpu().map_err(failed)?;
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let page = StartPage {
+        magic: MAGIC,
+        // The loader knows these two.
+        memory_bytes: 0,
+        heap_start: 0,
+        tsc_hz: vcpu.tsc_hz().map_err(failed)?,
+        wall_ns: wall.as_nanos() as u64,
+        spin_us: settings.spin_us,
+        mtu: settings.mtu.into(),
+        address: settings.address.octets(),
+        peer: settings.peer.map_or([0; 4], |peer| peer.octets()),
+        mac: settings.mac,
+        reserved: [0; 2],
+    };
+    let start = boot::load_native(memory, boot::NATIVE_GUEST, page)
+        .map_err(|failure| Failure::Load(settings.name.clone(), failure))?;
+    vcpu.start(&start).map_err(failed)?;
+    Ok(vcpu)
+}
+
+fn open_files(settings: &Settings) -> Result<FileSpace, Failure> {
+    let config = cowfs::Config {
+        lowers: settings.lowers.clone(),
+        upper: settings.upper.clone(),
+        work: settings.work.clone(),
+        limits: cowfs::Limits::default(),
+    };
+    FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the VM process's threads are its loops")]
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    thread::Builder::new().name(name.into()).spawn(work).map(drop)
+}

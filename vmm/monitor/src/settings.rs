@@ -1,0 +1,34 @@
+//! What a VM process is told at its start.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One space's machine, as the command line decided it. Holds no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// When this process was spawned (CLOCK_MONOTONIC): the boot is measured from here.
+    pub spawned_ns: u64,
+    /// The space's name.
+    pub name: String,
+    /// The shared address the guest has as its own.
+    pub address: Ipv4Addr,
+    /// The overlay's peer; the guest asks it for one echo at its start.
+    pub peer: Option<Ipv4Addr>,
+    /// The guest's Ethernet address, as the switch gave it.
+    pub mac: [u8; 6],
+    /// Bytes of IP packet the overlay takes.
+    pub mtu: u16,
+    /// Bytes of guest memory.
+    pub memory_bytes: u64,
+    /// Longest spin of the guest before it sleeps, microseconds.
+    pub spin_us: u32,
+    /// What of the parent's tree is seen, topmost first; none for an empty tree.
+    pub lowers: Vec<PathBuf>,
+    /// The space's own layer.
+    pub upper: PathBuf,
+    /// Where files are staged, on the same file system as the upper.
+    pub work: PathBuf,
+}
