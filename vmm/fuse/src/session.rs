@@ -19,8 +19,6 @@ pub mod capability {
     pub const READDIRPLUS_AUTO: u64 = 1 << 14;
     /// Lookups and listings of one directory may overlap.
     pub const PARALLEL_DIRECTORIES: u64 = 1 << 18;
-    /// The server clears set-id bits on writes (here they are never set).
-    pub const HANDLE_KILL_PRIVILEGES: u64 = 1 << 19;
     /// `max_pages` is there.
     pub const MAX_PAGES: u64 = 1 << 22;
 }
@@ -95,7 +93,6 @@ impl Session {
             | READDIRPLUS
             | READDIRPLUS_AUTO
             | PARALLEL_DIRECTORIES
-            | HANDLE_KILL_PRIVILEGES
             | MAX_PAGES;
         let (major, minor) = VERSION;
         if self.agreed {

@@ -1,0 +1,115 @@
+//! The names of a merged directory, each once, as one picture taken when a listing starts.
+
+use crate::host::Stat;
+use crate::layer::{Hidden, Merged, UPPER};
+use fuse::dirent::Dirent;
+use fuse::{Errno, Name};
+use std::collections::HashMap;
+
+const CHARACTER: u8 = 2;
+
+/// One name of a listing.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    start: usize,
+    length: usize,
+    inode: u64,
+    kind: u8,
+    layer: usize,
+}
+
+/// The names of a directory at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    bytes: Vec<u8>,
+    entries: Vec<Listed>,
+}
+
+impl Listing {
+    /// Reads the directory's names; more than `limit` bytes of them are refused with ENOMEM.
+    ///
+    /// `inode` makes an inode number for programs out of one of the device given.
+    pub(crate) fn of(
+        hidden: &Hidden,
+        merged: &Merged,
+        limit: usize,
+        inode: impl Fn(u64, u64) -> u64,
+    ) -> Result<Listing, Errno> {
+        let mut listing = Listing::default();
+        let mut seen: HashMap<Box<[u8]>, Option<usize>> = HashMap::new();
+        let layers = usize::from(merged.upper.is_some()) + merged.lowers.len();
+        let lowers = merged.lowers.iter().map(|lower| (lower.place.layer, &lower.directory));
+        for (layer, directory) in merged.upper.iter().map(|dir| (UPPER, dir)).chain(lowers) {
+            let device = directory.stat_self()?.device;
+            let mut failure = None;
+            directory.list(|name, raw, kind| {
+                if failure.is_some() {
+                    return;
+                }
+                let device_inode = (device, raw);
+                let gone = hidden.0.contains(&device_inode)
+                    || (kind == CHARACTER && is_whiteout(directory.stat(name)));
+                let fresh = layers == 1
+                    || listing.is_new(&mut seen, name, gone, || (inode(device, raw), kind));
+                if !fresh || gone {
+                    return;
+                }
+                listing.push(name, inode(device, raw), kind, layer);
+                if listing.bytes.len() + listing.entries.len() * size_of::<Listed>() > limit {
+                    failure = Some(Errno::ENOMEM);
+                }
+            })?;
+            if let Some(errno) = failure {
+                return Err(errno);
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Whether no layer above had the name. A file copied up keeps the inode of the one below.
+    fn is_new(
+        &mut self,
+        seen: &mut HashMap<Box<[u8]>, Option<usize>>,
+        name: Name<'_>,
+        gone: bool,
+        below: impl FnOnce() -> (u64, u8),
+    ) -> bool {
+        if let Some(above) = seen.get_mut(name.as_bytes()) {
+            let (inode, kind) = below();
+            if let Some(entry) = above.take().map(|index| &mut self.entries[index])
+                && entry.layer == UPPER
+                && entry.kind == kind
+            {
+                entry.inode = inode;
+            }
+            return false;
+        }
+        seen.insert(name.as_bytes().into(), (!gone).then_some(self.entries.len()));
+        true
+    }
+
+    fn push(&mut self, name: Name<'_>, inode: u64, kind: u8, layer: usize) {
+        let (start, length) = (self.bytes.len(), name.as_bytes().len());
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.entries.push(Listed { start, length, inode, kind, layer });
+    }
+
+    /// The name at `index`; the guest's next offset is one more.
+    pub(crate) fn get(&self, index: usize) -> Option<Dirent<'_>> {
+        let entry = self.entries.get(index)?;
+        Some(Dirent {
+            inode: entry.inode,
+            next_offset: index as u64 + 1,
+            kind: entry.kind,
+            name: &self.bytes[entry.start..entry.start + entry.length],
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+fn is_whiteout(stat: Result<Option<Stat>, Errno>) -> bool {
+    matches!(stat, Ok(Some(stat)) if stat.is_whiteout())
+}
