@@ -1,9 +1,10 @@
 //! Inbound SAs: packets are checked and opened (RFC 4303 3.4).
 
+use crate::cipher::{Block, Decryption};
+use crate::hmac::{Hmac, ICV_LEN};
 use crate::keys::{Cipher, Keys};
 use crate::outbound::{HEADER, TRAILER};
 use crate::replay::{ReplayWindow, WindowSize};
-use crate::suite::{Authentication, Block, Decryption, ICV_LEN};
 use crate::{Discard, Discards, Spi};
 
 /// Next header of a packet that is padding as a whole (RFC 4303 2.6).
@@ -23,7 +24,7 @@ pub struct InboundSa {
 
 struct Schedules {
     decryption: Decryption,
-    authentication: Authentication,
+    hmac: Hmac,
 }
 
 /// What an authentic packet carried.
@@ -40,7 +41,7 @@ impl InboundSa {
     pub fn new(spi: Spi, keys: Keys, window: WindowSize) -> InboundSa {
         let schedules = Box::new(Schedules {
             decryption: Decryption::new(&keys),
-            authentication: Authentication::new(&keys),
+            hmac: Hmac::new(&keys.auth_key),
         });
         InboundSa {
             spi,
@@ -126,7 +127,7 @@ impl InboundSa {
         }
 
         let fresh = self.window.check(u32::from_be_bytes([n0, n1, n2, n3]).into())?;
-        if !self.schedules.authentication.is_authentic(authenticated, icv) {
+        if !self.schedules.hmac.is_authentic(authenticated, icv) {
             return Err(Discard::Forged);
         }
         fresh.accept();

@@ -57,8 +57,7 @@ pub struct Keys {
     pub(crate) cipher: Cipher,
     /// As long as the cipher says.
     pub(crate) cipher_key: Zeroizing<Vec<u8>>,
-    /// [`Keys::AUTH_LEN`] bytes.
-    pub(crate) auth_key: Zeroizing<Vec<u8>>,
+    pub(crate) auth_key: Zeroizing<[u8; Keys::AUTH_LEN]>,
 }
 
 /// A key is not as long as its algorithm asks.
@@ -102,9 +101,9 @@ impl Keys {
         if cipher_key.len() != cipher.key_len() {
             return Err(KeyLength::Cipher { cipher, found: cipher_key.len() });
         }
-        if auth_key.len() != Keys::AUTH_LEN {
-            return Err(KeyLength::Auth { found: auth_key.len() });
-        }
+        let found = auth_key.len();
+        let exact = auth_key.first_chunk().filter(|_| found == Keys::AUTH_LEN);
+        let auth_key = Zeroizing::new(*exact.ok_or(KeyLength::Auth { found })?);
         Ok(Keys { cipher, cipher_key, auth_key })
     }
 

@@ -4,7 +4,9 @@
 //! [`OutboundSa::seal`]. Inbound: [`natt::classify`], [`Sad::lookup`],
 //! [`InboundSa::open`], [`Spd::admit`]. What is not allowed is discarded.
 
+mod cipher;
 mod discard;
+mod hmac;
 mod inbound;
 pub mod ipv4;
 mod keys;
@@ -15,7 +17,6 @@ mod sad;
 mod selector;
 mod spd;
 mod spi;
-mod suite;
 
 pub use discard::{Discard, Discards};
 pub use inbound::{InboundSa, Opened};

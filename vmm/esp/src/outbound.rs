@@ -1,7 +1,8 @@
 //! Outbound SAs: packets are sealed (RFC 4303 3.3).
 
+use crate::cipher::{Block, Encryption};
+use crate::hmac::{Hmac, ICV_LEN};
 use crate::keys::{Cipher, Keys};
-use crate::suite::{Authentication, Block, Encryption, ICV_LEN};
 use crate::{MAX_HEADROOM, Spi};
 
 /// Bytes of SPI and sequence number.
@@ -23,7 +24,7 @@ pub struct OutboundSa {
 
 struct Schedules {
     encryption: Encryption,
-    authentication: Authentication,
+    hmac: Hmac,
     seed: Block,
 }
 
@@ -40,7 +41,7 @@ impl OutboundSa {
     pub fn new(spi: Spi, keys: Keys, seed: [u8; 16]) -> OutboundSa {
         let schedules = Box::new(Schedules {
             encryption: Encryption::new(&keys),
-            authentication: Authentication::new(&keys),
+            hmac: Hmac::new(&keys.auth_key),
             seed,
         });
         OutboundSa { spi, cipher: keys.cipher, seq: 0, bytes: 0, schedules }
@@ -131,7 +132,7 @@ impl OutboundSa {
         batch.extend_from_slice(&[pad_len as u8, next_header]);
 
         self.schedules.encryption.encrypt(iv, &mut batch[payload..]);
-        let icv = self.schedules.authentication.icv(&batch[start..]);
+        let icv = self.schedules.hmac.icv(&batch[start..]);
         batch.extend_from_slice(&icv);
 
         self.seq = seq;

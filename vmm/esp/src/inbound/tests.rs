@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::OutboundSa;
-use crate::suite::Encryption;
+use crate::cipher::Encryption;
 
 const SPI: u32 = 0x1001;
 
@@ -35,7 +35,7 @@ fn authentic(cipher: Cipher, seq: u32, plain: &[u8]) -> Vec<u8> {
     let start = packet.len();
     packet.extend_from_slice(plain);
     Encryption::new(&keys).encrypt(&iv, &mut packet[start..]);
-    let icv = Authentication::new(&keys).icv(&packet);
+    let icv = Hmac::new(&keys.auth_key).icv(&packet);
     packet.extend_from_slice(&icv);
     packet
 }

@@ -1,18 +1,11 @@
-//! The algorithms of one direction of an SA, with their key schedules.
+//! The ciphers of one direction of an SA, with their key schedules.
 
-use std::hint::black_box;
-
+use crate::keys::{Cipher, Keys};
 use aes::{Aes128Dec, Aes128Enc, Aes256Dec, Aes256Enc};
 use cbc::cipher::{
     Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit,
     KeyInit, consts::U16,
 };
-use ring::hmac;
-
-use crate::keys::{Cipher, Keys};
-
-/// Bytes of ICV (RFC 4868 2.1.1: HMAC-SHA2-256 cut to 128 bits).
-pub(crate) const ICV_LEN: usize = 16;
 
 /// An IV of AES-CBC, or any block of it.
 pub(crate) type Block = [u8; 16];
@@ -94,40 +87,6 @@ fn cbc_decrypt<C: BlockCipherDecrypt<BlockSize = U16>>(aes: &C, iv: &Block, data
     let (blocks, rest) = Array::slice_as_chunks_mut(data);
     debug_assert!(rest.is_empty(), "callers decrypt whole blocks");
     cbc::Decryptor::inner_iv_init(aes, iv.into()).decrypt_blocks(blocks);
-}
-
-/// HMAC-SHA2-256-128 with its two half-done hashes.
-pub(crate) struct Authentication(hmac::Key);
-
-impl Authentication {
-    pub(crate) fn new(keys: &Keys) -> Authentication {
-        Authentication(hmac::Key::new(hmac::HMAC_SHA256, &keys.auth_key))
-    }
-
-    #[inline]
-    pub(crate) fn icv(&self, data: &[u8]) -> [u8; ICV_LEN] {
-        let tag = hmac::sign(&self.0, data);
-        *tag.as_ref().first_chunk().expect("HMAC-SHA2-256 gives 32 bytes")
-    }
-
-    /// Whether `icv` is that of `data`; takes the same time for every wrong one.
-    #[inline]
-    pub(crate) fn is_authentic(&self, data: &[u8], icv: &[u8; ICV_LEN]) -> bool {
-        // `black_box` hides the running difference, so no comparison ends early.
-        let own = self.icv(data);
-        let different =
-            own.iter().zip(icv).fold(0, |different, (a, b)| black_box(different | (a ^ b)));
-        different == 0
-    }
-}
-
-impl Drop for Authentication {
-    fn drop(&mut self) {
-        // ring does not zero its keys: a key of zeros takes the place of this
-        // one, and `black_box` keeps the compiler from dropping the store.
-        self.0 = hmac::Key::new(hmac::HMAC_SHA256, &[0; Keys::AUTH_LEN]);
-        black_box(&mut self.0);
-    }
 }
 
 #[cfg(test)]
