@@ -124,7 +124,7 @@ impl SendQueue {
         self.free.is_empty() && self.rings.arm()
     }
 
-    /// Whether no buffer is free; reads shared memory only.
+    /// Whether the device still has every buffer; reads shared memory only.
     pub fn full(&self) -> bool {
         self.free.is_empty() && !self.rings.pending()
     }

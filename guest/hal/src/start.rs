@@ -62,6 +62,15 @@ macro_rules! start {
             $main(start, &HEAP)
         }
 
+        /// Bytes of memory the image takes, from the first section to the end of the last.
+        fn image_bytes() -> usize {
+            unsafe extern "C" {
+                static image_start: u8;
+                static image_end: u8;
+            }
+            (&raw const image_end).addr() - (&raw const image_start).addr()
+        }
+
         /// C 7.24.2.1.
         #[unsafe(no_mangle)]
         unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {

@@ -1,0 +1,175 @@
+//! FUSE requests on their way, and who waits for their replies.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::future::poll_fn;
+use core::task::{Poll, Waker};
+
+use fuse::reply::{self, Refused};
+use fuse::request::{Header, InitIn};
+use fuse::session::{VERSION, capability};
+use fuse::{Errno, NodeId, Operation, Request};
+
+use super::Failed;
+use crate::hardware::Requests;
+
+/// Most bytes of one read or write.
+pub const MAX_IO: usize = 64 * 1024;
+
+/// Longest request: a write with its headers.
+pub const MAX_REQUEST: usize = MAX_IO + 4096;
+
+/// Longest reply: a read with its header.
+pub const MAX_REPLY: usize = MAX_IO + 4096;
+
+/// All requests of the machine.
+#[derive(Default)]
+pub struct Calls {
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    session: Session,
+    next_unique: u64,
+    /// Encoded, not yet taken by the device.
+    outbox: VecDeque<(u64, Vec<u8>)>,
+    /// By the device's number.
+    in_flight: BTreeMap<u16, u64>,
+    /// By `unique`; nobody waits for the others' replies.
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+#[derive(Default)]
+enum Session {
+    #[default]
+    None,
+    Starting(Vec<Waker>),
+    Ready,
+    Failed(Failed),
+}
+
+#[derive(Default)]
+struct Waiting {
+    reply: Option<Vec<u8>>,
+    waker: Option<Waker>,
+}
+
+impl Calls {
+    /// Starts the session (FUSE_INIT). To be run once, as a task, if there is a device.
+    pub async fn mount(self: Rc<Calls>) {
+        self.state.borrow_mut().session = Session::Starting(Vec::new());
+        let (major, minor) = VERSION;
+        let flags = capability::BIG_WRITES | capability::MAX_PAGES | capability::ATOMIC_TRUNCATE;
+        let init = InitIn { major, minor, max_readahead: MAX_IO as u32, flags };
+        let outcome = self.call(NodeId(0), &Operation::Init(init), reply::init).await;
+        let session = match outcome {
+            Ok(init) if init.major == major && init.max_write as usize >= MAX_IO => Session::Ready,
+            Ok(_) => Session::Failed(Errno::EPROTO.into()),
+            Err(failed) => Session::Failed(failed),
+        };
+        let before = core::mem::replace(&mut self.state.borrow_mut().session, session);
+        if let Session::Starting(wakers) = before {
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Waits until the session has begun.
+    pub(super) async fn mounted(&self) -> Result<(), Failed> {
+        poll_fn(|cx| match &mut self.state.borrow_mut().session {
+            Session::None => Poll::Ready(Err(Failed::NoFiles)),
+            Session::Starting(wakers) => {
+                wakers.push(cx.waker().clone());
+                Poll::Pending
+            }
+            Session::Ready => Poll::Ready(Ok(())),
+            Session::Failed(failed) => Poll::Ready(Err(*failed)),
+        })
+        .await
+    }
+
+    /// Sends a request and reads its reply.
+    pub(super) async fn call<T>(
+        &self,
+        node: NodeId,
+        operation: &Operation<'_>,
+        read: impl FnOnce(&[u8], u64) -> Result<T, Refused>,
+    ) -> Result<T, Failed> {
+        let unique = self.send(node, operation);
+        let patience = Patience { calls: self, unique };
+        self.state.borrow_mut().waiting.insert(unique, Waiting::default());
+        let reply = poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            let waiting = state.waiting.get_mut(&unique).expect("`Patience` keeps it");
+            match waiting.reply.take() {
+                Some(reply) => Poll::Ready(reply),
+                None => {
+                    waiting.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        drop(patience);
+        read(&reply, unique).map_err(|refused| refused.errno().into())
+    }
+
+    /// Sends a request whose reply nobody waits for.
+    pub(super) fn tell(&self, node: NodeId, operation: &Operation<'_>) {
+        self.send(node, operation);
+    }
+
+    fn send(&self, node: NodeId, operation: &Operation<'_>) -> u64 {
+        let mut state = self.state.borrow_mut();
+        state.next_unique += 2;
+        let unique = state.next_unique;
+        let header = Header { unique, node, uid: 0, gid: 0, pid: 1 };
+        let mut bytes = Vec::new();
+        Request { header, operation: *operation }.encode(&mut bytes);
+        state.outbox.push_back((unique, bytes));
+        unique
+    }
+
+    /// Takes replies from the device; whether there were any.
+    pub fn ingress(&self, device: &mut impl Requests) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let mut any = false;
+        while device.complete(&mut |number, reply| {
+            let unique = state.in_flight.remove(&number);
+            let waiting = unique.and_then(|unique| state.waiting.get_mut(&unique));
+            if let Some(waiting) = waiting {
+                waiting.reply = Some(reply.to_vec());
+                if let Some(waker) = waiting.waker.take() {
+                    waker.wake();
+                }
+            }
+        }) {
+            any = true;
+        }
+        any
+    }
+
+    /// Gives requests to the device.
+    pub fn egress(&self, device: &mut impl Requests) {
+        let state = &mut *self.state.borrow_mut();
+        while let Some((unique, bytes)) = state.outbox.front() {
+            let Some(number) = device.submit(bytes) else { return };
+            state.in_flight.insert(number, *unique);
+            state.outbox.pop_front();
+        }
+    }
+}
+
+/// Forgets who waits when it is dropped; the reply is then nobody's.
+struct Patience<'a> {
+    calls: &'a Calls,
+    unique: u64,
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        self.calls.state.borrow_mut().waiting.remove(&self.unique);
+    }
+}

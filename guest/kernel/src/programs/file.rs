@@ -1,0 +1,169 @@
+//! `cat`, `ls`, `sha256` and `write`.
+
+use alloc::vec::Vec;
+
+use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
+use sha2::{Digest, Sha256};
+
+use super::{Context, Usage};
+use crate::files::{Failed, OpenFile};
+
+pub(super) async fn cat(context: &Context) -> Result<u8, Usage> {
+    if context.arguments.is_empty() {
+        loop {
+            let bytes = context.input.read().await;
+            if bytes.is_empty() {
+                return Ok(0);
+            }
+            context.output.write(&bytes).await;
+        }
+    }
+    let mut status = 0;
+    for path in &context.arguments {
+        if let Err(why) = cat_file(context, path).await {
+            context.complain(format_args!("{why}"), path).await;
+            status = 1;
+        }
+    }
+    Ok(status)
+}
+
+async fn cat_file(context: &Context, path: &str) -> Result<(), Failed> {
+    let mut file = Reader::open(context, path).await?;
+    while let Some(bytes) = file.next().await? {
+        context.output.write(bytes).await;
+    }
+    file.file.close().await
+}
+
+pub(super) async fn sha256(context: &Context) -> Result<u8, Usage> {
+    if context.arguments.is_empty() {
+        let mut sum = Sha256::new();
+        loop {
+            let bytes = context.input.read().await;
+            if bytes.is_empty() {
+                show(context, sum, "-").await;
+                return Ok(0);
+            }
+            sum.update(&bytes);
+        }
+    }
+    let mut status = 0;
+    for path in &context.arguments {
+        match sum_file(context, path).await {
+            Ok(sum) => show(context, sum, path).await,
+            Err(why) => {
+                context.complain(format_args!("{why}"), path).await;
+                status = 1;
+            }
+        }
+    }
+    Ok(status)
+}
+
+async fn sum_file(context: &Context, path: &str) -> Result<Sha256, Failed> {
+    let mut sum = Sha256::new();
+    let mut file = Reader::open(context, path).await?;
+    while let Some(bytes) = file.next().await? {
+        sum.update(bytes);
+    }
+    file.file.close().await?;
+    Ok(sum)
+}
+
+async fn show(context: &Context, sum: Sha256, name: &str) {
+    let digest = sum.finalize();
+    let mut hex = alloc::string::String::new();
+    for byte in digest.iter() {
+        for digit in [byte >> 4, byte & 15] {
+            hex.push(char::from_digit(digit.into(), 16).expect("four bits are one digit"));
+        }
+    }
+    context.output.print(format_args!("{hex}  {name}\n")).await;
+}
+
+pub(super) async fn ls(context: &Context) -> Result<u8, Usage> {
+    let (mut long, mut path) = (false, None);
+    for argument in &context.arguments {
+        match &argument[..] {
+            "-l" => long = true,
+            text => super::place(&mut path, text)?,
+        }
+    }
+    let path = path.unwrap_or_else(|| alloc::string::String::from("."));
+    match list(context, &path, long).await {
+        Ok(()) => Ok(0),
+        Err(why) => {
+            context.complain(format_args!("{why}"), &path).await;
+            Ok(1)
+        }
+    }
+}
+
+async fn list(context: &Context, path: &str, long: bool) -> Result<(), Failed> {
+    let files = &context.system.files;
+    for name in files.list(&context.directory, path).await? {
+        if !long {
+            context.output.print(format_args!("{name}\n")).await;
+            continue;
+        }
+        let whole = alloc::format!("{path}/{name}");
+        // A name removed since it was listed is left out.
+        let Ok(attr) = files.attr(&context.directory, &whole).await else { continue };
+        let kind = match attr.file_type() {
+            TYPE_DIRECTORY => 'd',
+            TYPE_REGULAR => '-',
+            TYPE_SYMLINK => 'l',
+            _ => '?',
+        };
+        let (mode, size) = (attr.mode & 0o7777, attr.size);
+        context.output.print(format_args!("{kind}{mode:04o} {size:>12} {name}\n")).await;
+    }
+    Ok(())
+}
+
+pub(super) async fn write(context: &Context) -> Result<u8, Usage> {
+    let [path] = &context.arguments[..] else { return Err(Usage) };
+    match write_file(context, path).await {
+        Ok(()) => Ok(0),
+        Err(why) => {
+            context.complain(format_args!("{why}"), path).await;
+            Ok(1)
+        }
+    }
+}
+
+async fn write_file(context: &Context, path: &str) -> Result<(), Failed> {
+    let file = context.system.files.create(&context.directory, path).await?;
+    let mut offset = 0;
+    loop {
+        let bytes = context.input.read().await;
+        if bytes.is_empty() {
+            return file.close().await;
+        }
+        file.write(offset, &bytes).await?;
+        offset += bytes.len() as u64;
+    }
+}
+
+/// A file read from its beginning, piece by piece.
+struct Reader {
+    file: OpenFile,
+    offset: u64,
+    piece: Vec<u8>,
+}
+
+impl Reader {
+    async fn open(context: &Context, path: &str) -> Result<Reader, Failed> {
+        let file = context.system.files.open(&context.directory, path).await?;
+        Ok(Reader { file, offset: 0, piece: Vec::new() })
+    }
+
+    /// The next bytes; `None` at the end.
+    async fn next(&mut self) -> Result<Option<&[u8]>, Failed> {
+        self.piece.clear();
+        let count = self.file.read(self.offset, &mut self.piece).await?;
+        self.offset += count as u64;
+        Ok((count > 0).then_some(&self.piece[..]))
+    }
+}

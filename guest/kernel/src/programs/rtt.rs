@@ -1,0 +1,125 @@
+//! `rtt`: TCP round trips of one byte, each measured by itself.
+
+use alloc::vec::Vec;
+use core::net::Ipv4Addr;
+
+use super::{Arguments, Context, Usage, place};
+use crate::net::TcpStream;
+
+/// How long one round trip may take, microseconds.
+const LIMIT_US: u64 = 5_000_000;
+
+/// Most round trips of one run.
+const MAX_COUNT: usize = 1_000_000;
+
+struct Options {
+    host: Ipv4Addr,
+    port: u16,
+    count: usize,
+    warmup: usize,
+    json: bool,
+    raw: bool,
+}
+
+impl Options {
+    fn parse(context: &Context) -> Result<Options, Usage> {
+        let mut arguments = Arguments::of(context);
+        let (mut host, mut port) = (None, None);
+        let (mut count, mut warmup, mut json, mut raw) = (1000, 100, false, false);
+        while let Some(argument) = arguments.next() {
+            match argument {
+                "-n" => count = arguments.value()?,
+                "-w" => warmup = arguments.value()?,
+                "--json" => json = true,
+                "--raw" => raw = true,
+                text if host.is_none() => place(&mut host, text)?,
+                text => place(&mut port, text)?,
+            }
+        }
+        let (Some(host), Some(port)) = (host, port) else { return Err(Usage) };
+        if count == 0 || count > MAX_COUNT || warmup > MAX_COUNT {
+            return Err(Usage);
+        }
+        Ok(Options { host, port, count, warmup, json, raw })
+    }
+}
+
+pub(super) async fn rtt(context: &Context) -> Result<u8, Usage> {
+    let options = Options::parse(context)?;
+    let Some(net) = context.net().await else { return Ok(1) };
+    let (host, port) = (options.host, options.port);
+    let stream = match net.connect(host, port).await {
+        Ok(stream) => stream,
+        Err(why) => {
+            context.complain(format_args!("{why}"), format_args!("{host}:{port}")).await;
+            return Ok(1);
+        }
+    };
+    let mut samples: Vec<u64> = Vec::with_capacity(options.count);
+    for round in 0..options.warmup + options.count {
+        let start = context.system.cpu.now_ns();
+        let trip = context.system.timers.within(LIMIT_US, round_trip(&stream)).await;
+        if trip != Some(true) {
+            let why = if trip.is_none() { "no answer within 5 s" } else { "the connection ended" };
+            let what = format_args!("{why}, after {round} round trips");
+            context.complain(what, format_args!("{host}:{port}")).await;
+            return Ok(1);
+        }
+        if round >= options.warmup {
+            samples.push(context.system.cpu.now_ns() - start);
+        }
+    }
+    stream.close();
+    report(context, &options, samples).await;
+    Ok(0)
+}
+
+/// One byte there and back; false if the connection ended.
+async fn round_trip(stream: &TcpStream) -> bool {
+    let mut byte = [0];
+    stream.write_all(b"x").await.is_ok() && stream.read(&mut byte).await == Ok(1)
+}
+
+async fn report(context: &Context, options: &Options, mut samples: Vec<u64>) {
+    let output = &context.output;
+    if options.raw {
+        for ns in &samples {
+            output.print(format_args!("{}.{:03}\n", ns / 1000, ns % 1000)).await;
+        }
+        return;
+    }
+    samples.sort_unstable();
+    let us = |ns: u64| ns as f64 / 1000.0;
+    let at = |percent: usize| us(samples[percent_index(samples.len(), percent)]);
+    let (count, max) = (samples.len(), us(samples[samples.len() - 1]));
+    let (min, p50, p90, p99) = (us(samples[0]), at(50), at(90), at(99));
+    if options.json {
+        let line = format_args!(
+            "{{\"count\":{count},\"min_us\":{min:.3},\"p50_us\":{p50:.3},\"p90_us\":{p90:.3},\
+             \"p99_us\":{p99:.3},\"max_us\":{max:.3}}}\n"
+        );
+        output.print(line).await;
+    } else {
+        let line = format_args!(
+            "{count} round trips: min {min:.1} p50 {p50:.1} p90 {p90:.1} p99 {p99:.1} max {max:.1} us\n"
+        );
+        output.print(line).await;
+    }
+}
+
+/// Where a percentile lies among `count` sorted samples (nearest rank).
+fn percent_index(count: usize, percent: usize) -> usize {
+    (count * percent).div_ceil(100).max(1) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_index;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        assert_eq!([50, 90, 99].map(|percent| percent_index(100, percent)), [49, 89, 98]);
+        assert_eq!([50, 99].map(|percent| percent_index(1, percent)), [0, 0]);
+        assert_eq!([50, 99].map(|percent| percent_index(3, percent)), [1, 2]);
+    }
+}
