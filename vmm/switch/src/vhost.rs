@@ -1,0 +1,111 @@
+//! The vhost-user back end of one space (QEMU's docs/interop/vhost-user.rst).
+//!
+//! The front end is a VM process, which may be hostile: memory that could
+//! vanish is refused, a message is handled only when all of it is there, and
+//! no reply waits for its reader. Any violation ends this connection alone.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use vhost::vhost_user::BackendReqHandler;
+
+use sys::seqpacket::{peek, unread_bytes};
+
+mod device;
+
+pub use device::{Device, Kick};
+
+/// Bytes of a message's header: request, flags, size (all u32, host order).
+const HEADER: usize = 12;
+
+/// Most bytes of a message's body that anybody may send (the protocol's largest is smaller).
+const MAX_BODY: usize = 4096;
+
+/// Kernel memory that replies may wait in. More than any one reply takes and less than half of the
+/// smallest send buffer, so that a reply never finds it full.
+const MAX_UNREAD: usize = 64 * 1024;
+
+/// Messages handled before others get their turn.
+const BURST: usize = 32;
+
+/// Why a connection is to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The VM process closed it.
+    Closed,
+    /// The VM process broke the protocol.
+    Violation,
+}
+
+/// One connection with its device.
+pub struct Backend {
+    stream: UnixStream,
+    handler: BackendReqHandler<Mutex<Device>>,
+    device: Arc<Mutex<Device>>,
+}
+
+impl Backend {
+    /// A back end for a fresh device.
+    ///
+    /// # Errors
+    /// Those of duplicating the stream.
+    pub fn new(stream: UnixStream, device: Device) -> io::Result<Backend> {
+        // Blocking: `handle` sees to it that neither side of a request has to wait, whereas vhost
+        // retries for ever on a stream that says EAGAIN.
+        stream.set_nonblocking(false)?;
+        // vhost wants shared ownership; there is one thread, so the lock is never waited for.
+        let device = Arc::new(Mutex::new(device));
+        let handler = BackendReqHandler::from_stream(stream.try_clone()?, device.clone());
+        Ok(Backend { stream, handler, device })
+    }
+
+    /// The device.
+    pub fn device(&self) -> MutexGuard<'_, Device> {
+        self.device.lock().expect("no thread panics with the one lock there is")
+    }
+
+    /// Handles the messages that are wholly there; true if others may be left.
+    ///
+    /// # Errors
+    /// [`Ended`]: drop the connection and detach the space.
+    pub fn handle(&mut self) -> Result<bool, Ended> {
+        for _ in 0..BURST {
+            let mut header = [0; HEADER];
+            let (seen, held) = match peek(&self.stream, &mut header) {
+                Ok((0, _)) => return Err(Ended::Closed),
+                Ok(found) => found,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(_) => return Err(Ended::Closed),
+            };
+            let [.., a, b, c, d] = header;
+            let body = u32::from_ne_bytes([a, b, c, d]) as usize;
+            if seen == HEADER && body > MAX_BODY {
+                return Err(Ended::Violation);
+            }
+            // A descriptor in the middle of a header stops the look ahead: more bytes, but not seen.
+            if seen < HEADER && held > seen as u64 {
+                return Err(Ended::Violation);
+            }
+            if seen < HEADER || held < (HEADER + body) as u64 {
+                return Ok(false);
+            }
+            let unread = unread_bytes(&self.stream).map_err(|_| Ended::Closed)?;
+            if unread > MAX_UNREAD {
+                return Err(Ended::Violation);
+            }
+            self.handler.handle_request().map_err(|error| match error {
+                vhost::vhost_user::Error::Disconnected => Ended::Closed,
+                _ => Ended::Violation,
+            })?;
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for Backend {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,413 @@
+//! What a front end has set up so far: features, memory and queues.
+#![expect(clippy::disallowed_types, reason = "vhost hands descriptors over as files")]
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use vhost::vhost_user::message::{
+    VhostTransferStateDirection, VhostTransferStatePhase, VhostUserConfigFlags, VhostUserInflight,
+    VhostUserLog, VhostUserMemoryRegion, VhostUserShMemConfig, VhostUserSharedMsg,
+    VhostUserSingleMemoryRegion, VhostUserVringAddrFlags, VhostUserVringState,
+};
+use vhost::vhost_user::{
+    Error, GpuBackend, Result, VhostUserBackendReqHandlerMut, VhostUserProtocolFeatures,
+    VhostUserVirtioFeatures,
+};
+use vm_memory::mmap::{GuestRegionMmap, MmapRegion};
+use vm_memory::{FileOffset, GuestAddress};
+
+use sys::eventfd::EventFd;
+use sys::memfd;
+use virtio::Memory;
+use virtio::mmio::Identity;
+use virtio::net;
+use virtio::ring::{Ring, Settings};
+
+use crate::frame::Mac;
+use crate::port::{Port, READABLE_LIMIT};
+
+/// Queues of the device: one to the guest, one from it.
+const QUEUES: usize = 2;
+
+/// Most descriptors of a queue.
+const MAX_QUEUE_SIZE: u32 = 1024;
+
+/// Regions a memory table may have.
+const MAX_REGIONS: usize = 8;
+
+/// VIRTIO_F_EVENT_IDX and VHOST_USER_F_PROTOCOL_FEATURES.
+const EVENT_IDX: u64 = 1 << 29;
+const PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+
+/// A memory region as the front end sees it.
+#[derive(Clone, Copy)]
+struct Region {
+    guest: u64,
+    user: u64,
+    bytes: u64,
+}
+
+/// A queue as far as the front end has described it.
+#[derive(Default)]
+struct Vring {
+    size: u16,
+    /// Addresses of its three parts in the front end's own address space.
+    parts: Option<[u64; 3]>,
+    /// The next available entry to take when it starts.
+    base: u16,
+    kick: Option<EventFd>,
+    call: Option<EventFd>,
+    enabled: bool,
+}
+
+/// What changed in the events to wait for.
+#[derive(Debug)]
+pub enum Kick {
+    /// No longer to be watched.
+    Retired(EventFd),
+    /// To be watched from now on: the device's current one.
+    Fresh,
+}
+
+/// The virtio-net device of one space.
+pub struct Device {
+    identity: Identity,
+    mac: Mac,
+    features: u64,
+    regions: Vec<Region>,
+    vrings: [Vring; QUEUES],
+    kicks: Vec<Kick>,
+    /// The running queues.
+    pub port: Port,
+}
+
+impl Device {
+    /// A device nobody has set up.
+    pub fn new(mac: Mac, mtu: u16) -> Device {
+        Device {
+            identity: net::identity(mac, mtu, 256),
+            mac,
+            features: 0,
+            regions: Vec::new(),
+            vrings: Default::default(),
+            kicks: Vec::new(),
+            port: Port::default(),
+        }
+    }
+
+    /// The space's Ethernet address.
+    pub fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    /// Whether both queues run.
+    pub fn is_running(&self) -> bool {
+        self.port.receive.is_some() && self.port.transmit.is_some()
+    }
+
+    /// What changed in the events of the transmit queue. The receive queue's are not
+    /// waited for: buffers are looked for when there is a packet.
+    pub fn take_kicks(&mut self) -> Vec<Kick> {
+        std::mem::take(&mut self.kicks)
+    }
+
+    /// The event with which the guest says that frames wait.
+    pub fn kick(&self) -> Option<&EventFd> {
+        self.vrings[usize::from(net::TRANSMIT)].kick.as_ref()
+    }
+
+    /// Tells the guest about chains given back, if it wants to know; gives the notifications sent.
+    pub fn notify(&mut self) -> u64 {
+        let mut sent = 0;
+        for (vring, wanted) in self.vrings.iter().zip(self.port.wants_notification()) {
+            if let (true, Some(call)) = (wanted, &vring.call) {
+                call.signal();
+                sent += 1;
+            }
+        }
+        sent
+    }
+
+    fn ring(&mut self, index: usize) -> &mut Option<Ring> {
+        match index {
+            0 => &mut self.port.receive,
+            _ => &mut self.port.transmit,
+        }
+    }
+
+    /// Stops a queue where it is.
+    fn stop(&mut self, index: usize) {
+        if let Some(ring) = self.ring(index).take() {
+            self.vrings[index].base = ring.next_available();
+        }
+    }
+
+    /// Starts a queue if everything about it is known.
+    fn start(&mut self, index: usize) -> Result<()> {
+        self.stop(index);
+        let vring = &self.vrings[index];
+        // Without the protocol features, queues are enabled by being kicked (vhost-user, "Ring states").
+        let enabled = vring.enabled || self.features & PROTOCOL_FEATURES == 0;
+        let (Some(parts), Some(memory)) = (vring.parts, &self.port.memory) else { return Ok(()) };
+        if !enabled || vring.kick.is_none() || vring.size == 0 {
+            return Ok(());
+        }
+        let [descriptors, available, used] = parts.map(|user| self.to_guest(user));
+        let settings = Settings {
+            size: vring.size,
+            descriptors: descriptors?,
+            available: available?,
+            used: used?,
+            next_available: vring.base,
+            event_idx: self.features & EVENT_IDX != 0,
+        };
+        let ring = Ring::from_settings(&settings, READABLE_LIMIT, memory);
+        *self.ring(index) = Some(ring.map_err(|_| Error::InvalidParam)?);
+        Ok(())
+    }
+
+    fn to_guest(&self, user: u64) -> Result<u64> {
+        let inside =
+            |region: &&Region| user.checked_sub(region.user).is_some_and(|o| o < region.bytes);
+        let region = self.regions.iter().find(inside).ok_or(Error::InvalidParam)?;
+        region.guest.checked_add(user - region.user).ok_or(Error::InvalidParam)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        (0..QUEUES).try_for_each(|index| self.start(index))
+    }
+
+    fn reset(&mut self) {
+        for index in 0..QUEUES {
+            self.stop(index);
+            self.vrings[index].enabled = false;
+        }
+    }
+}
+
+fn queue(index: impl Into<u32>) -> Result<usize> {
+    let index = index.into() as usize;
+    if index < QUEUES { Ok(index) } else { Err(Error::InvalidParam) }
+}
+
+fn event(file: Option<File>) -> Result<Option<EventFd>> {
+    let take = |file: File| EventFd::from_untrusted(OwnedFd::from(file)).ok_or(Error::InvalidParam);
+    file.map(take).transpose()
+}
+
+/// Maps one region, if its file can never end before it does.
+fn map(region: &VhostUserMemoryRegion, file: File) -> Result<GuestRegionMmap> {
+    let (offset, bytes) = (region.mmap_offset, region.memory_size);
+    let end = offset.checked_add(bytes).ok_or(Error::InvalidParam)?;
+    let inside = memfd::unshrinkable_bytes(&file).is_some_and(|size| end <= size);
+    let address = GuestAddress(region.guest_phys_addr);
+    if !inside || bytes == 0 {
+        return Err(Error::InvalidParam);
+    }
+    let bytes = usize::try_from(bytes).map_err(|_| Error::InvalidParam)?;
+    let mapping = MmapRegion::from_file(FileOffset::new(file, offset), bytes)
+        .map_err(|_| Error::InvalidParam)?;
+    GuestRegionMmap::new(mapping, address).ok_or(Error::InvalidParam)
+}
+
+impl VhostUserBackendReqHandlerMut for Device {
+    fn set_owner(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn reset_owner(&mut self) -> Result<()> {
+        self.reset();
+        Ok(())
+    }
+
+    fn reset_device(&mut self) -> Result<()> {
+        self.reset();
+        Ok(())
+    }
+
+    fn get_features(&mut self) -> Result<u64> {
+        Ok(self.identity.features | PROTOCOL_FEATURES)
+    }
+
+    fn set_features(&mut self, features: u64) -> Result<()> {
+        if features & !(self.identity.features | PROTOCOL_FEATURES) != 0 {
+            return Err(Error::InvalidParam);
+        }
+        self.features = features;
+        self.restart()
+    }
+
+    fn set_mem_table(
+        &mut self,
+        regions: &[VhostUserMemoryRegion],
+        files: Vec<File>,
+        _postcopy: Option<bool>,
+    ) -> Result<Option<Vec<u64>>> {
+        if regions.is_empty() || regions.len() > MAX_REGIONS || regions.len() != files.len() {
+            return Err(Error::InvalidParam);
+        }
+        (0..QUEUES).for_each(|index| self.stop(index));
+        let mapped: Result<Vec<_>> =
+            regions.iter().zip(files).map(|(region, file)| map(region, file)).collect();
+        // A front end may list them in any order.
+        let mut mapped = mapped?;
+        mapped.sort_by_key(vm_memory::GuestMemoryRegion::start_addr);
+        self.port.memory = Some(Memory::from_regions(mapped).map_err(|_| Error::InvalidParam)?);
+        self.regions = regions
+            .iter()
+            .map(|r| Region { guest: r.guest_phys_addr, user: r.user_addr, bytes: r.memory_size })
+            .collect();
+        self.restart()?;
+        Ok(None)
+    }
+
+    fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
+        let index = queue(index)?;
+        if num == 0 || num > MAX_QUEUE_SIZE || !num.is_power_of_two() {
+            return Err(Error::InvalidParam);
+        }
+        self.vrings[index].size = num as u16;
+        self.start(index)
+    }
+
+    fn set_vring_addr(
+        &mut self,
+        index: u32,
+        _flags: VhostUserVringAddrFlags,
+        descriptor: u64,
+        used: u64,
+        available: u64,
+        _log: u64,
+    ) -> Result<()> {
+        let index = queue(index)?;
+        self.vrings[index].parts = Some([descriptor, available, used]);
+        self.start(index)
+    }
+
+    fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
+        let index = queue(index)?;
+        self.stop(index);
+        self.vrings[index].base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
+        self.start(index)
+    }
+
+    fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
+        let place = queue(index)?;
+        self.stop(place);
+        // It stays stopped until it is kicked anew.
+        let kick = self.vrings[place].kick.take();
+        if place == usize::from(net::TRANSMIT) {
+            self.kicks.extend(kick.map(Kick::Retired));
+        }
+        Ok(VhostUserVringState::new(index, self.vrings[place].base.into()))
+    }
+
+    fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        let index = queue(index)?;
+        // Without an event we would have to look at the queue for ever.
+        let fresh = event(fd)?.ok_or(Error::InvalidParam)?;
+        let old = self.vrings[index].kick.replace(fresh);
+        if index == usize::from(net::TRANSMIT) {
+            self.kicks.extend(old.map(Kick::Retired));
+            self.kicks.push(Kick::Fresh);
+        }
+        self.start(index)
+    }
+
+    fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
+        self.vrings[queue(index)?].call = event(fd)?;
+        Ok(())
+    }
+
+    fn set_vring_err(&mut self, index: u8, _fd: Option<File>) -> Result<()> {
+        queue(index).map(drop)
+    }
+
+    fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
+        Ok(VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::REPLY_ACK)
+    }
+
+    fn set_protocol_features(&mut self, features: u64) -> Result<()> {
+        let offered = VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::REPLY_ACK;
+        if features & !offered.bits() == 0 { Ok(()) } else { Err(Error::InvalidParam) }
+    }
+
+    fn get_queue_num(&mut self) -> Result<u64> {
+        Ok(QUEUES as u64)
+    }
+
+    fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
+        let index = queue(index)?;
+        self.vrings[index].enabled = enable;
+        self.start(index)
+    }
+
+    fn get_config(
+        &mut self,
+        offset: u32,
+        size: u32,
+        _flags: VhostUserConfigFlags,
+    ) -> Result<Vec<u8>> {
+        // A front end may ask for more than there is: the rest reads as zero.
+        let config = self.identity.config.iter().copied().chain(std::iter::repeat(0));
+        Ok(config.skip(offset as usize).take(size as usize).collect())
+    }
+
+    fn set_config(&mut self, _: u32, _: &[u8], _: VhostUserConfigFlags) -> Result<()> {
+        Err(Error::InvalidParam)
+    }
+
+    fn set_gpu_socket(&mut self, _: GpuBackend) -> Result<()> {
+        Err(Error::InvalidParam)
+    }
+
+    fn get_shared_object(&mut self, _: VhostUserSharedMsg) -> Result<File> {
+        Err(Error::InvalidParam)
+    }
+
+    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> Result<(VhostUserInflight, File)> {
+        Err(Error::InvalidParam)
+    }
+
+    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> Result<()> {
+        Err(Error::InvalidParam)
+    }
+
+    fn get_max_mem_slots(&mut self) -> Result<u64> {
+        Ok(MAX_REGIONS as u64)
+    }
+
+    fn add_mem_region(
+        &mut self,
+        _: &VhostUserSingleMemoryRegion,
+        _: File,
+        _: Option<bool>,
+    ) -> Result<Option<u64>> {
+        Err(Error::InvalidParam)
+    }
+
+    fn remove_mem_region(&mut self, _: &VhostUserSingleMemoryRegion) -> Result<()> {
+        Err(Error::InvalidParam)
+    }
+
+    fn set_device_state_fd(
+        &mut self,
+        _: VhostTransferStateDirection,
+        _: VhostTransferStatePhase,
+        _: File,
+    ) -> Result<Option<File>> {
+        Err(Error::InvalidParam)
+    }
+
+    fn check_device_state(&mut self) -> Result<()> {
+        Err(Error::InvalidParam)
+    }
+
+    fn get_shmem_config(&mut self) -> Result<VhostUserShMemConfig> {
+        Err(Error::InvalidParam)
+    }
+
+    fn set_log_base(&mut self, _: &VhostUserLog, _: File) -> Result<()> {
+        Err(Error::InvalidParam)
+    }
+}
