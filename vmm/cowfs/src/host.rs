@@ -83,7 +83,7 @@ fn refused(errno: io::Errno) -> Errno {
 
 const RESOLVE: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
-const EVER: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NOCTTY);
+const EVER: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
 const OPAQUE: &str = "user.overlay.opaque";
 
 /// An open directory of the host.
@@ -128,7 +128,8 @@ impl Directory {
     pub(crate) fn file(&self, name: Name<'_>, write: bool) -> Result<File, Errno> {
         // NONBLOCK: a FIFO put there a moment ago must not block the server.
         let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
-        let fd = self.open(name.as_bytes(), access | OFlags::NONBLOCK, Mode::empty())?;
+        let fd =
+            self.open(name.as_bytes(), access | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
         let file = File(fd);
         if file.stat()?.kind() == fuse::record::TYPE_REGULAR {
             Ok(file)
