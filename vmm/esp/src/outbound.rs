@@ -1,7 +1,7 @@
 //! Outbound SAs: packets are sealed (RFC 4303 3.3).
 
 use crate::cipher::{Block, Encryption};
-use crate::hmac::{Hmac, ICV_LEN};
+use crate::hmac::{BLOCK_LEN, Hmac, ICV_LEN};
 use crate::keys::{Cipher, Keys};
 use crate::{MAX_HEADROOM, Spi};
 
@@ -26,6 +26,31 @@ struct Schedules {
     encryption: Encryption,
     hmac: Hmac,
     seed: Block,
+}
+
+impl Schedules {
+    /// Encrypts `packet[plain..]` in place and gives the ICV of all of `packet`.
+    ///
+    /// A CBC block waits for the one before it, and so does a block of the
+    /// hash. So they take turns: while a piece is encrypted, the processor can
+    /// hash the piece before it.
+    #[inline]
+    fn encrypt_then_mac(&self, iv: &Block, packet: &mut [u8], plain: usize) -> [u8; ICV_LEN] {
+        let mut hash = self.hmac.begin();
+        if !matches!(self.encryption, Encryption::Null) {
+            let mut iv = *iv;
+            let mut done = plain;
+            while done < packet.len() {
+                let piece = done..packet.len().min(done + BLOCK_LEN);
+                let next = piece.end;
+                self.encryption.encrypt(&iv, &mut packet[piece]);
+                hash.advance(packet, done);
+                iv = *packet[..next].last_chunk().expect("a piece is a block or more");
+                done = next;
+            }
+        }
+        hash.finish(packet)
+    }
 }
 
 /// The SA has used all its sequence numbers and seals nothing more (RFC 4303 3.3.3).
@@ -131,8 +156,7 @@ impl OutboundSa {
         batch.extend_from_slice(&PADDING[..pad_len]);
         batch.extend_from_slice(&[pad_len as u8, next_header]);
 
-        self.schedules.encryption.encrypt(iv, &mut batch[payload..]);
-        let icv = self.schedules.hmac.icv(&batch[start..]);
+        let icv = self.schedules.encrypt_then_mac(iv, &mut batch[start..], payload - start);
         batch.extend_from_slice(&icv);
 
         self.seq = seq;
