@@ -17,8 +17,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::Move;
 use crate::control::Status;
+use crate::memory::{self, OwnMemory};
 use crate::relay::{Need, Relay};
-use crate::{End, Signal, memory};
+use crate::{End, Signal};
 
 /// The guest's own context id (virtio 1.2 5.10.4); 3 is the first that is free.
 pub(crate) const GUEST_CID: u32 = 3;
@@ -38,6 +39,7 @@ pub(crate) struct Port {
 /// What the loop owns.
 pub(crate) struct EventLoop {
     pub(crate) memory: GuestMemoryMmap,
+    pub(crate) own_memory: OwnMemory,
     pub(crate) spawned_ns: u64,
     pub(crate) moves: Receiver<Move>,
     pub(crate) ends: Receiver<End>,
@@ -260,7 +262,8 @@ impl EventLoop {
     }
 
     fn serve_clients(&mut self, ops: &mut EventOps) {
-        let status = || status(self.spawned_ns, self.state.ready_ns, &self.memory);
+        let status =
+            || status(self.spawned_ns, self.state.ready_ns, &self.own_memory, &self.memory);
         let mut over = Vec::new();
         for (number, client) in &mut self.state.clients {
             match client.pump(self.state.vsock.as_mut(), &status) {
@@ -283,15 +286,19 @@ impl EventLoop {
     }
 }
 
-fn status(started_ns: u64, ready_ns: Option<u64>, memory: &GuestMemoryMmap) -> Status {
-    let guest_kib = memory::touched_kib(memory);
+fn status(
+    started_ns: u64,
+    ready_ns: Option<u64>,
+    own: &OwnMemory,
+    memory: &GuestMemoryMmap,
+) -> Status {
     Status {
         pid: std::process::id(),
         ready: ready_ns.is_some(),
         started_ns,
         ready_ns,
-        vm_kib: memory::own_kib(),
-        guest_kib,
+        vm_kib: own.kib(),
+        guest_kib: memory::touched_kib(memory),
     }
 }
 

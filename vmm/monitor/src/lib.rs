@@ -9,6 +9,7 @@ pub mod control;
 mod bus;
 mod event_loop;
 mod files;
+mod jail;
 mod memory;
 mod net;
 mod relay;

@@ -3,8 +3,9 @@
 //! The switch maps the same file; it accepts only one that can never cause it a
 //! bus error, whatever this process does.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags, open};
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// Why there is no guest memory.
@@ -37,15 +38,29 @@ pub(crate) fn touched_kib(memory: &GuestMemoryMmap) -> u64 {
         .sum()
 }
 
-/// KiB of this process's resident memory without the guest's, which is file-backed and shared.
-///
-/// Zero where /proc is not mounted.
-pub(crate) fn own_kib() -> u64 {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return 0 };
-    // RssAnon is what this process alone has; the binary's own pages are RssFile.
-    ["RssAnon:", "RssFile:"]
-        .iter()
-        .filter_map(|name| status.lines().find_map(|line| line.strip_prefix(name)))
-        .filter_map(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .sum()
+/// This process's own memory, asked of /proc from inside the jail too.
+#[derive(Debug)]
+pub(crate) struct OwnMemory(Option<OwnedFd>);
+
+impl OwnMemory {
+    pub(crate) fn open() -> OwnMemory {
+        OwnMemory(open("/proc/self/status", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok())
+    }
+
+    /// KiB resident without the guest's, which are of a shared file: its own and its binary's.
+    ///
+    /// Zero where /proc is not mounted.
+    pub(crate) fn kib(&self) -> u64 {
+        let mut buffer = [0; 4096];
+        let length = match &self.0 {
+            Some(file) => rustix::io::pread(file, &mut buffer, 0).unwrap_or(0),
+            None => 0,
+        };
+        let status = String::from_utf8_lossy(&buffer[..length]);
+        ["RssAnon:", "RssFile:"]
+            .iter()
+            .filter_map(|name| status.lines().find_map(|line| line.strip_prefix(name)))
+            .filter_map(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
+            .sum()
+    }
 }

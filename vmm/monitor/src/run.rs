@@ -18,7 +18,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::bus::{Bus, Owner};
 use crate::event_loop::{self, EventLoop, GUEST_CID, Port, State};
 use crate::files::{self, Files};
-use crate::memory::{self, MemoryFailure};
+use crate::jail::{self, JailFailure};
+use crate::memory::{self, MemoryFailure, OwnMemory};
 use crate::net::{Net, NetFailure};
 use crate::vcpu::Runner;
 use crate::{End, Settings, Signal};
@@ -47,6 +48,9 @@ pub enum Failure {
     /// The switch's side of the net device.
     #[error("space {0} has no network")]
     Net(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The kernel does not lock the process in.
+    #[error("space {0} cannot be locked into its own files; nothing is run unjailed")]
+    Jail(String, #[source] JailFailure),
     /// Descriptors or threads.
     #[error("space {0} cannot set itself up; the machine is out of descriptors or threads")]
     Setup(String, #[source] std::io::Error),
@@ -173,6 +177,7 @@ fn assemble(
         entropy_port: port(Place::Entropy, 1, entropy_signal)?,
         vsock_port: port(Place::Vsock, 3, vsock_signal)?,
         memory: memory.clone(),
+        own_memory: OwnMemory::open(),
         spawned_ns: settings.spawned_ns,
         moves,
         ends,
@@ -192,6 +197,8 @@ fn assemble(
         bell: files_bell,
         signal: files_signal,
     };
+    // From here on: no new files but the space's own, no sockets, no programs.
+    jail::enter(settings).map_err(|failure| Failure::Jail(name(), failure))?;
     let runner = Runner { vcpu, bus, memory, wake: sys::fd::owned(wake), message: Vec::new() };
     spawn("files", move || files.run()).map_err(setup)?;
     spawn("vcpu", move || {
