@@ -150,7 +150,7 @@ fn write_page_tables(
     for (gigabyte, directory) in (0..memory_bytes.div_ceil(1 << 30)).zip([pd, MORE, MORE + PAGE]) {
         write_words(memory, pdpt + gigabyte * 8, &[directory | open])?;
         for index in 0..512 {
-            let address = gigabyte << 30 | index * LARGE;
+            let address = (gigabyte << 30) + index * LARGE;
             if address < memory_bytes {
                 write_words(memory, directory + index * 8, &[address | data | IS_LARGE])?;
             }
