@@ -255,7 +255,6 @@ fn open_files(settings: &Settings) -> Result<FileSpace, Failure> {
     FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the VM process's threads are its loops")]
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     thread::Builder::new().name(name.into()).spawn(work).map(drop)
 }
