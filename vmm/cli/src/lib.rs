@@ -1,8 +1,39 @@
-//! The portspace command.
+//! The portspace command: configuration, lifecycle of spaces, the demo and the
+//! benches. The processes it starts are the same binary in other roles.
+#![expect(
+    clippy::disallowed_types,
+    reason = "the command reads files and measures with plain sockets, as any program would"
+)]
+
+pub mod bench;
+mod commands;
+pub mod config;
+pub mod demo;
+pub mod doctor;
+mod failure;
+pub mod lab;
+mod lifecycle;
+mod link;
+pub mod paths;
+mod processes;
+mod progress;
+pub mod report;
+pub mod tool;
+mod vm;
 
 use std::process::ExitCode;
 
-/// Runs the command line and returns its exit status.
+use clap::Parser;
+
+pub use failure::{Failure, Outcome};
+
+/// Runs the command line and returns its exit status: 1 for a failure, 2 for wrong usage.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    match commands::Cli::parse().run() {
+        Ok(status) => status,
+        Err(failure) => {
+            eprintln!("portspace: {}", failure.chain());
+            ExitCode::FAILURE
+        }
+    }
 }

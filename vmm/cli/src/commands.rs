@@ -1,0 +1,217 @@
+//! The command line, and which module does what.
+
+mod bare;
+mod internal;
+mod listing;
+mod run;
+mod space;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::SpaceName;
+use crate::failure::Outcome;
+use crate::{bench, demo, doctor, lab};
+
+/// Personal networks: small virtual machines with this host's own address, this
+/// host's files seen through copy-on-write, and exactly one IPsec overlay each.
+#[derive(Parser)]
+#[command(name = "portspace", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create and start a space
+    Up {
+        /// Its configuration (TOML)
+        file: PathBuf,
+    },
+    /// Run a program inside a space: stdio, exit status, Ctrl-C
+    Run {
+        /// The space
+        name: SpaceName,
+        /// The program inside and its arguments
+        #[arg(last = true, required = true, num_args = 1..)]
+        program: Vec<String>,
+    },
+    /// List the spaces
+    Ls(Form),
+    /// Show one space
+    Inspect {
+        /// The space
+        name: SpaceName,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Stop a space; its files stay
+    Stop {
+        /// The space
+        name: SpaceName,
+    },
+    /// Remove a stopped space and its own layer of files
+    Rm {
+        /// The space
+        name: SpaceName,
+    },
+    /// The same overlay without a VM, through a TUN device (needs CAP_NET_ADMIN)
+    Bare {
+        /// The configuration (TOML)
+        file: PathBuf,
+    },
+    /// Three hosts, two personal networks: the main job, shown and measured
+    Demo(Form),
+    /// Check and measure what will work on this machine
+    Doctor(Form),
+    /// Measure
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+    /// The switch process (started by up)
+    #[command(hide = true)]
+    Switch {
+        /// Its control socket
+        socket: PathBuf,
+        /// How long it looks for packets before it sleeps, microseconds
+        #[arg(long, default_value_t = switch::DEFAULT_SPIN_US)]
+        spin_us: u32,
+    },
+    /// The VM process (started by up)
+    #[command(hide = true)]
+    Vm {
+        /// Its settings, JSON
+        settings: String,
+    },
+    /// Plain programs for the demo's hosts
+    #[command(hide = true)]
+    Tool {
+        #[command(subcommand)]
+        what: Tool,
+    },
+    /// Enters the demo's namespaces
+    #[command(hide = true, name = lab::THRESHOLD)]
+    LabThreshold {
+        /// What runs inside
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The demo, inside its namespaces
+    #[command(hide = true)]
+    DemoInside(Form),
+    /// The doctor's trials, inside namespaces
+    #[command(hide = true)]
+    DoctorInside,
+    /// The round-trip bench, inside its namespaces
+    #[command(hide = true)]
+    BenchRttInside(RttOptions),
+}
+
+/// For people, or for programs.
+#[derive(Args, Clone, Copy)]
+struct Form {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// TCP round trips of 1 byte: no IPsec, bare IPsec, personal network
+    Rtt(RttOptions),
+}
+
+#[derive(Args, Clone, Copy)]
+struct RttOptions {
+    /// Rounds per algorithm, each of all three ways
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Round trips per measurement
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    count: u32,
+    #[command(flatten)]
+    form: Form,
+}
+
+impl RttOptions {
+    fn pace(self) -> bench::Pace {
+        bench::Pace { rounds: self.rounds, count: self.count }
+    }
+}
+
+#[derive(Subcommand)]
+enum Tool {
+    /// Measure TCP round trips of 1 byte
+    Rtt {
+        /// An echo server
+        server: SocketAddr,
+        /// How many
+        #[arg(long, default_value_t = 1000)]
+        count: u32,
+    },
+    /// A TCP echo server
+    Echo {
+        /// Where to listen
+        address: SocketAddr,
+    },
+    /// A minimal HTTP file server
+    Http {
+        /// What to serve
+        directory: PathBuf,
+        /// Where to listen
+        address: SocketAddr,
+    },
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub(crate) fn run(self) -> Outcome<ExitCode> {
+        let done = |outcome: Outcome<()>| outcome.map(|()| ExitCode::SUCCESS);
+        match self.command {
+            Command::Up { file } => done(space::up(&file)),
+            Command::Run { name, program } => run::run(&name, program),
+            Command::Ls(form) => done(listing::ls(form.json)),
+            Command::Inspect { name, form } => done(listing::inspect(&name, form.json)),
+            Command::Stop { name } => done(space::stop(&name)),
+            Command::Rm { name } => done(space::remove(&name)),
+            Command::Bare { file } => done(bare::bare(&file)),
+            Command::Demo(form) => demo::start(form.json),
+            Command::Doctor(form) => doctor::doctor(form.json),
+            Command::Bench { what: Bench::Rtt(options) } => {
+                bench::start(options.pace(), options.form.json)
+            }
+            Command::Switch { socket, spin_us } => done(internal::switch(&socket, spin_us)),
+            Command::Vm { settings } => done(internal::vm(&settings)),
+            Command::Tool { what } => done(internal::tool(what)),
+            Command::LabThreshold { arguments } => lab::threshold(&arguments),
+            Command::DemoInside(form) => demo::inside(form.json),
+            Command::DoctorInside => done(doctor::inside()),
+            Command::BenchRttInside(options) => bench::inside(options.pace(), options.form.json),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_stands_after_two_dashes_is_the_programs() {
+        let cli = Cli::try_parse_from(["portspace", "run", "red", "--", "rtt", "--json"]).unwrap();
+        let Command::Run { name, program } = cli.command else { panic!("not run") };
+        assert_eq!((name.as_str(), program.join(" ").as_str()), ("red", "rtt --json"));
+        assert!(Cli::try_parse_from(["portspace", "run", "Red", "--", "ls"]).is_err());
+        assert!(Cli::try_parse_from(["portspace", "run", "red"]).is_err());
+    }
+}

@@ -1,0 +1,43 @@
+//! The roles this binary takes when it starts itself.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use super::Tool;
+use crate::failure::{Failure, Outcome, While};
+use crate::lifecycle::VmSettings;
+use crate::{processes, tool};
+
+/// The switch process.
+pub(super) fn switch(socket: &Path, spin_us: u32) -> Outcome<()> {
+    processes::detach();
+    let options = switch::Options { control: socket.to_owned(), spin_us };
+    switch::run(&options).map_err(Failure::from_error)
+}
+
+/// The VM process: its connection to the switch is in place of standard input, and the
+/// space's lock in place of standard output, held by being open.
+pub(super) fn vm(settings: &str) -> Outcome<()> {
+    processes::detach();
+    let settings: VmSettings = serde_json::from_str(settings)
+        .or_fail(|| "the settings cannot be read; start spaces with: portspace up".to_owned())?;
+    let net = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)
+        .or_fail(|| "there is no connection to the switch".to_owned())?;
+    let control = UnixListener::bind(&settings.control)
+        .or_fail(|| format!("cannot listen on {}", settings.control.display()))?;
+    // Its words name the space and what to do: nothing is put above them.
+    monitor::run(&settings.machine, UnixStream::from(net), control).map_err(Failure::from_error)
+}
+
+/// A plain program of the demo's hosts.
+pub(super) fn tool(what: Tool) -> Outcome<()> {
+    match what {
+        Tool::Rtt { server, count } => {
+            let measured = tool::measure(server, count)?;
+            println!("{}", serde_json::to_string(&measured).expect("figures are JSON"));
+            Ok(())
+        }
+        Tool::Echo { address } => tool::echo(address),
+        Tool::Http { directory, address } => tool::serve_http(&directory, address),
+    }
+}

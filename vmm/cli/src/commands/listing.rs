@@ -1,0 +1,152 @@
+//! `portspace ls`, `inspect`: what there is, for people and as JSON.
+
+use std::path::PathBuf;
+
+use monitor::control::Status;
+use serde::Serialize;
+use switch::control::SpaceStatus;
+
+use crate::config::SpaceName;
+use crate::failure::{Failure, Outcome};
+use crate::lifecycle::Spaces;
+use crate::link;
+
+/// One space, as listings show it.
+#[derive(Debug, Serialize)]
+struct Entry {
+    name: String,
+    /// `running`, `starting` or `stopped`.
+    state: &'static str,
+    address: Option<String>,
+    peer: Option<String>,
+    file: Option<PathBuf>,
+    root: Option<PathBuf>,
+    memory_bytes: Option<u64>,
+    vm: Option<Status>,
+    upper: PathBuf,
+    log: PathBuf,
+}
+
+/// Lists every space.
+pub(super) fn ls(json: bool) -> Outcome<()> {
+    let spaces = Spaces::open()?;
+    let names = spaces.paths.spaces()?;
+    let entries: Vec<Entry> = names.iter().map(|name| entry(&spaces, name)).collect();
+    if json {
+        return print_json(&entries);
+    }
+    if entries.is_empty() {
+        println!("no spaces; create one with: portspace up FILE.toml");
+        return Ok(());
+    }
+    println!(
+        "{:<16} {:<9} {:<16} {:<16} {:>7} {:>10}",
+        "NAME", "STATE", "ADDRESS", "PEER", "PID", "MEMORY KiB"
+    );
+    for entry in entries {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let vm = |part: fn(&Status) -> u64| match &entry.vm {
+            Some(vm) => part(vm).to_string(),
+            None => "-".to_owned(),
+        };
+        println!(
+            "{:<16} {:<9} {:<16} {:<16} {:>7} {:>10}",
+            entry.name,
+            entry.state,
+            text(&entry.address),
+            text(&entry.peer),
+            vm(|vm| u64::from(vm.pid)),
+            vm(|vm| vm.vm_kib + vm.guest_kib),
+        );
+    }
+    Ok(())
+}
+
+/// Shows one space, and what the switch says about it.
+pub(super) fn inspect(name: &SpaceName, json: bool) -> Outcome<()> {
+    #[derive(Serialize)]
+    struct Inspection {
+        #[serde(flatten)]
+        entry: Entry,
+        switch: Option<SpaceStatus>,
+    }
+    let spaces = Spaces::open()?;
+    if !spaces.paths.spaces()?.contains(name) {
+        let sentence = format!("there is no space {name}; portspace ls lists those there are");
+        return Err(Failure::new(sentence));
+    }
+    let entry = entry(&spaces, name);
+    // A space may be looked at although its switch does not answer.
+    let status = link::status(&spaces.paths).ok().flatten().unwrap_or_default();
+    let switch = status.spaces.into_iter().find(|space| space.space == name.as_str());
+    if json {
+        return print_json(&Inspection { entry, switch });
+    }
+    println!("space    {} ({})", entry.name, entry.state);
+    if let (Some(address), Some(peer)) = (&entry.address, &entry.peer) {
+        println!("network  {address} to {peer}");
+    }
+    if let Some(vm) = &entry.vm {
+        println!("memory   VM process {} KiB, guest {} KiB", vm.vm_kib, vm.guest_kib);
+        println!("process  {}", vm.pid);
+    }
+    if let Some(root) = &entry.root {
+        println!("parent   {} (read only)", root.display());
+    }
+    println!("files    {}", entry.upper.display());
+    println!("log      {}", entry.log.display());
+    match switch {
+        Some(switch) => show_switch(&switch),
+        None => println!("switch   knows nothing of this space"),
+    }
+    Ok(())
+}
+
+fn show_switch(switch: &SpaceStatus) {
+    for pair in &switch.pairs {
+        println!(
+            "in       SPI {:#x} {}: {} packets, {} bytes, dropped {:?}",
+            pair.inbound.spi,
+            pair.inbound.cipher,
+            pair.inbound.packets,
+            pair.inbound.bytes,
+            pair.inbound.drops
+        );
+        println!(
+            "out      SPI {:#x} {}: {} packets, {} bytes",
+            pair.outbound.spi, pair.outbound.cipher, pair.outbound.packets, pair.outbound.bytes
+        );
+    }
+    println!("drops    {:?}", switch.drops);
+}
+
+fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
+    let paths = spaces.paths.space(name);
+    let running = spaces.running(name).ok();
+    let vm = running.as_ref().and_then(|running| running.control.status().ok());
+    let state = match (&running, &vm) {
+        (None, _) => "stopped",
+        (Some(_), Some(vm)) if vm.ready => "running",
+        (Some(_), _) => "starting",
+    };
+    let note = running.map(|running| running.note);
+    Entry {
+        name: name.to_string(),
+        state,
+        address: note.as_ref().map(|note| note.address.to_string()),
+        peer: note.as_ref().map(|note| note.peer.to_string()),
+        memory_bytes: note.as_ref().map(|note| note.memory_bytes),
+        root: note.as_ref().and_then(|note| note.root.clone()),
+        file: note.map(|note| note.file),
+        vm,
+        upper: paths.upper(),
+        log: paths.log(),
+    }
+}
+
+/// Prints data as JSON on standard output, one object.
+fn print_json(data: &impl Serialize) -> Outcome<()> {
+    let text = serde_json::to_string_pretty(data).expect("listings are JSON");
+    println!("{text}");
+    Ok(())
+}

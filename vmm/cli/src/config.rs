@@ -1,0 +1,169 @@
+//! Configuration: the raw TOML becomes a [`Config`] by one conversion.
+//!
+//! An invalid file has no value; its first mistake is a [`Mistake`] with file,
+//! line, section, field, what is wrong and what to do.
+
+mod keys;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+pub use keys::{AUTH_KEY_BYTES, CIPHERS, cipher_key_bytes, cipher_name};
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use switch::overlay::Overlay;
+
+/// What is wrong with a configuration file, printed as
+/// `FILE:LINE: [section] field: what is wrong; what to do`.
+#[derive(Debug, thiserror::Error)]
+pub enum Mistake {
+    /// The file cannot be read.
+    #[error("{file}: cannot be read ({source}); name a readable TOML file")]
+    Unreadable {
+        /// The file as the user named it.
+        file: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line says something that has no meaning here.
+    #[error("{file}:{line}: {place}: {what}")]
+    Line {
+        /// The file as the user named it.
+        file: String,
+        /// From 1.
+        line: usize,
+        /// `[section] field`.
+        place: String,
+        /// What is wrong; what to do.
+        what: String,
+    },
+}
+
+/// One space, or one bare endpoint: everything a file can say, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// The space's name.
+    pub name: SpaceName,
+    /// Guest memory, bytes; whole pages.
+    pub memory_bytes: u64,
+    /// Longest spin before sleeping, microseconds; `None` is the default of each process.
+    pub spin_us: Option<u32>,
+    /// What the space is bound to: one pair of SAs.
+    pub overlay: Overlay,
+    /// The directory of the parent that is seen inside; `None`: an empty file space.
+    pub root: Option<PathBuf>,
+}
+
+/// Names a space: 1 to 32 of `a-z`, `0-9`, `-`; so it is also a file name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpaceName(String);
+
+/// A name no space can have.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} cannot name a space; use 1 to 32 of a-z, 0-9 and -, not beginning with -")]
+pub struct NotAName(String);
+
+impl SpaceName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for SpaceName {
+    type Err = NotAName;
+
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        let letters = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let fits = (1..=32).contains(&text.len()) && text.bytes().all(letters);
+        if fits && !text.starts_with('-') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotAName(text.to_owned()))
+        }
+    }
+}
+
+impl std::fmt::Display for SpaceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Config {
+    /// Reads and converts a file.
+    ///
+    /// # Errors
+    /// The first [`Mistake`] of the file.
+    pub fn read(path: &Path) -> Result<Self, Mistake> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Mistake::Unreadable { file: file.clone(), source })?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self::parse(&file, &stem, &text)
+    }
+
+    /// Converts the text of a file; `stem` names the space if the text does not.
+    ///
+    /// # Errors
+    /// The first [`Mistake`] of the text.
+    pub fn parse(file: &str, stem: &str, text: &str) -> Result<Self, Mistake> {
+        let source = Source { file, text };
+        let raw: raw::File = toml::from_str(text)
+            .map_err(|error| source.mistake(error.span(), None, one_line(error.message())))?;
+        raw.convert(&source, stem)
+    }
+}
+
+/// The parser's words, on one line, as what is wrong; and what to do.
+fn one_line(message: &str) -> String {
+    let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let remedy = if words.starts_with("unknown field") {
+        "remove or correct the field"
+    } else if words.starts_with("missing field") {
+        "add the field"
+    } else if words.starts_with("duplicate key") {
+        "keep one of the two"
+    } else {
+        "correct the value"
+    };
+    format!("{words}; {remedy}")
+}
+
+/// The file being read: turns spans into places.
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// A mistake at `span`; the place is `[section] field` unless `place` says otherwise.
+    fn mistake(&self, span: Option<Range<usize>>, place: Option<&str>, what: String) -> Mistake {
+        let start = span.map_or(0, |span| span.start.min(self.text.len()));
+        let line = self.text[..start].matches('\n').count() + 1;
+        let place = place.map_or_else(|| self.place(line), str::to_owned);
+        Mistake::Line { file: self.file.to_owned(), line, place, what }
+    }
+
+    /// The section a line belongs to and the field it sets.
+    fn place(&self, line: usize) -> String {
+        let mut section = "[file]";
+        for text in self.text.lines().take(line) {
+            let text = text.trim();
+            if let Some(end) = text.find(']')
+                && text.starts_with('[')
+            {
+                section = &text[..=end];
+            }
+        }
+        let text = self.text.lines().nth(line - 1).unwrap_or_default().trim();
+        match text.split_once('=') {
+            Some((field, _)) if !text.starts_with(['[', '#']) => {
+                format!("{section} {}", field.trim())
+            }
+            _ => section.to_owned(),
+        }
+    }
+}

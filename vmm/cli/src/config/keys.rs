@@ -1,0 +1,65 @@
+//! Ciphers and keys of manual SAs: names, lengths, hex digits.
+
+use switch::overlay::{Cipher, Key};
+
+/// Bytes of an HMAC-SHA2-256-128 key: RFC 4868 2.1.1 allows no other length.
+pub const AUTH_KEY_BYTES: usize = 32;
+
+/// Every cipher, in the order of the tables.
+pub const CIPHERS: [Cipher; 3] = [Cipher::Null, Cipher::AesCbc128, Cipher::AesCbc256];
+
+/// The name in configuration files.
+pub fn cipher_name(cipher: Cipher) -> &'static str {
+    match cipher {
+        Cipher::Null => "null",
+        Cipher::AesCbc128 => "aes-cbc-128",
+        Cipher::AesCbc256 => "aes-cbc-256",
+    }
+}
+
+/// Bytes of the encryption key.
+pub fn cipher_key_bytes(cipher: Cipher) -> usize {
+    match cipher {
+        Cipher::Null => 0,
+        Cipher::AesCbc128 => 16,
+        Cipher::AesCbc256 => 32,
+    }
+}
+
+/// The cipher a configuration names.
+///
+/// # Errors
+/// What is wrong and what to do; an AEAD is refused with the RFC that forbids it.
+pub(super) fn cipher_named(name: &str) -> Result<Cipher, String> {
+    let named = CIPHERS.into_iter().find(|&cipher| cipher_name(cipher) == name);
+    named.ok_or_else(|| {
+        let folded = name.to_ascii_lowercase();
+        let counter = ["gcm", "ccm", "ctr", "gmac", "chacha"];
+        let why = if counter.iter().any(|mode| folded.contains(mode)) {
+            "must not be keyed by hand: a nonce that repeats gives traffic and keys away \
+             (RFC 8221 section 5, RFC 4106 section 8)"
+        } else {
+            "is no cipher of a manual SA"
+        };
+        format!("{name:?} {why}; use \"aes-cbc-256\", \"aes-cbc-128\" or \"null\"")
+    })
+}
+
+/// Reads hex digits, exactly `length` bytes of them.
+///
+/// # Errors
+/// What is wrong and what to do, without the digits themselves.
+pub(super) fn key_of(text: &str, length: usize) -> Result<Key, String> {
+    if !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        let what = "has characters that are not hex digits; write each byte as two of 0-9a-f";
+        return Err(what.to_owned());
+    }
+    if text.len() != 2 * length {
+        return Err(format!(
+            "has {} hex digits where {} are needed ({length} bytes); make one with: openssl rand -hex {length}",
+            text.len(),
+            2 * length,
+        ));
+    }
+    Key::from_hex(text).map_err(|bad| format!("{bad}; correct the digits"))
+}

@@ -1,0 +1,154 @@
+//! What passes between A and its peers, seen by a packet socket on A.
+//!
+//! The socket sees every device of A. A frame is of another link, or of the
+//! loopback device, only if its Ethernet addresses prove it; all others count.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, sockopt};
+
+use super::Peer;
+
+/// What one frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// ESP in UDP between the two ports.
+    Esp,
+    /// A NAT keepalive: one byte 0xff (RFC 3948 2.3).
+    Keepalive,
+    /// Anything else: it must not be there.
+    Foreign,
+    /// Of another link, by its Ethernet addresses.
+    Elsewhere,
+}
+
+/// How many frames of each kind passed between A and the captured peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// ESP in UDP.
+    pub esp: u64,
+    /// NAT keepalives.
+    pub keepalive: u64,
+    /// Anything else.
+    pub foreign: u64,
+    /// The beginning of the first foreign frame.
+    pub first_foreign: Option<Vec<u8>>,
+}
+
+impl Counts {
+    fn count(&mut self, kind: Kind, frame: &[u8]) {
+        match kind {
+            Kind::Esp => self.esp += 1,
+            Kind::Keepalive => self.keepalive += 1,
+            Kind::Elsewhere => {}
+            Kind::Foreign => {
+                self.foreign += 1;
+                let start = &frame[..frame.len().min(64)];
+                self.first_foreign.get_or_insert_with(|| start.to_vec());
+            }
+        }
+    }
+}
+
+/// Classifies an Ethernet frame between A and one of `peers`, on UDP port `port`.
+pub fn classify(frame: &[u8], peers: &[Peer], port: u16) -> Kind {
+    let Some((ethernet, packet)) = frame.split_at_checked(14) else { return Kind::Foreign };
+    let (to, from) = (&ethernet[..6], &ethernet[6..12]);
+    if to == [0; 6] && from == [0; 6] {
+        return Kind::Elsewhere;
+    }
+    for peer in Peer::ALL {
+        let [near, far] = peer.macs();
+        if (to == near && from == far) || (to == far && from == near) {
+            return match peers.contains(&peer) {
+                true => classify_packet(&ethernet[12..], packet, port),
+                false => Kind::Elsewhere,
+            };
+        }
+    }
+    Kind::Foreign
+}
+
+/// IPv4 without options or fragments, UDP on both ports, ESP or a keepalive inside.
+fn classify_packet(kind: &[u8], packet: &[u8], port: u16) -> Kind {
+    const IP: usize = 20;
+    const UDP: usize = 8;
+    if kind != [0x08, 0x00] || packet.len() <= IP + UDP || packet[0] != 0x45 {
+        return Kind::Foreign;
+    }
+    let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    let fragmented = word(6) & 0x3fff != 0;
+    let ports = [word(IP), word(IP + 2)];
+    let length = usize::from(word(IP + 4));
+    if packet[9] != 17 || fragmented || ports != [port, port] || length <= UDP {
+        return Kind::Foreign;
+    }
+    // The packet may have been cut by the capture; its length still speaks of all of it.
+    match packet.get(IP + UDP..packet.len().min(IP + length)) {
+        Some([0xff]) => Kind::Keepalive,
+        // Four zero bytes mark IKE (RFC 3948 2.2), SPIs below 256 are reserved.
+        Some([a, b, c, _, ..]) if [*a, *b, *c] != [0, 0, 0] => Kind::Esp,
+        _ => Kind::Foreign,
+    }
+}
+
+/// A packet socket on every device of the calling thread's network.
+pub struct Capture {
+    socket: OwnedFd,
+    peers: Vec<Peer>,
+    port: u16,
+}
+
+impl Capture {
+    /// Starts capturing.
+    ///
+    /// # Errors
+    /// Without CAP_NET_RAW in the network's user namespace.
+    pub fn start(peers: &[Peer], port: u16) -> io::Result<Self> {
+        const ETH_P_ALL: u16 = 3;
+        let every = NonZeroU32::new(u32::from(ETH_P_ALL.to_be())).expect("ETH_P_ALL is not zero");
+        let socket = rustix::net::socket_with(
+            AddressFamily::PACKET,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            Some(Protocol::from_raw(every)),
+        )?;
+        // Only root may exceed net.core.rmem_max; the reader's pace allows for it.
+        if sockopt::set_socket_recv_buffer_size_force(&socket, 64 << 20).is_err() {
+            sockopt::set_socket_recv_buffer_size(&socket, 64 << 20)?;
+        }
+        Ok(Self { socket, peers: peers.to_vec(), port })
+    }
+
+    /// Counts frames until `stop`, looking every few milliseconds: waking for
+    /// every frame would take time from what is measured.
+    pub fn count(&self, stop: &AtomicBool) -> Counts {
+        let mut counts = Counts::default();
+        loop {
+            let last = stop.load(Ordering::Acquire);
+            self.drain(&mut counts);
+            if last {
+                return counts;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn drain(&self, counts: &mut Counts) {
+        let mut frame = [0; 256];
+        loop {
+            match recv(&self.socket, &mut frame[..], RecvFlags::TRUNC) {
+                Ok((kept, _)) => {
+                    let frame = &frame[..kept];
+                    counts.count(classify(frame, &self.peers, self.port), frame);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}

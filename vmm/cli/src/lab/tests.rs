@@ -1,0 +1,53 @@
+use super::Peer;
+use super::capture::{Kind, classify};
+
+fn frame(to: [u8; 6], from: [u8; 6], kind: [u8; 2], packet: &[u8]) -> Vec<u8> {
+    [&to[..], &from, &kind, packet].concat()
+}
+
+fn udp(protocol: u8, ports: [u16; 2], payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+    packet.extend_from_slice(&[192, 0, 2, 10, 192, 0, 2, 20]);
+    packet.extend_from_slice(&ports[0].to_be_bytes());
+    packet.extend_from_slice(&ports[1].to_be_bytes());
+    packet.extend_from_slice(&(8 + payload.len() as u16).to_be_bytes());
+    packet.extend_from_slice(&[0, 0]);
+    packet.extend_from_slice(payload);
+    packet
+}
+
+#[test]
+fn only_esp_and_keepalives_on_the_port_are_not_foreign() {
+    let [near, far] = Peer::B.macs();
+    let of = |packet: &[u8]| classify(&frame(far, near, [8, 0], packet), &[Peer::B, Peer::C], 4500);
+    let esp = [0, 0, 0x10, 1, 0, 0, 0, 1, 9, 9];
+    assert_eq!(of(&udp(17, [4500, 4500], &esp)), Kind::Esp);
+    assert_eq!(of(&udp(17, [4500, 4500], &esp)[..30]), Kind::Foreign, "cut before the SPI");
+    assert_eq!(of(&udp(17, [4500, 4500], &[0xff])), Kind::Keepalive);
+    assert_eq!(of(&udp(17, [4500, 4500], &[0, 0, 0, 0, 1])), Kind::Foreign, "IKE");
+    assert_eq!(of(&udp(17, [4500, 4501], &esp)), Kind::Foreign, "another port");
+    assert_eq!(of(&udp(17, [53, 53], &esp)), Kind::Foreign, "DNS");
+    assert_eq!(of(&udp(6, [4500, 4500], &esp)), Kind::Foreign, "TCP");
+    assert_eq!(of(&[]), Kind::Foreign, "nothing");
+    let mut fragment = udp(17, [4500, 4500], &esp);
+    fragment[6] = 0x20;
+    assert_eq!(of(&fragment), Kind::Foreign, "a fragment");
+}
+
+#[test]
+fn a_long_packet_that_the_capture_cut_is_still_esp() {
+    let [near, far] = Peer::C.macs();
+    let whole = frame(near, far, [8, 0], &udp(17, [4500, 4500], &[7; 1400]));
+    assert_eq!(classify(&whole[..256], &[Peer::C], 4500), Kind::Esp);
+}
+
+#[test]
+fn a_frame_is_elsewhere_only_if_its_addresses_prove_it() {
+    let [near, far] = Peer::E.macs();
+    let of = |to, from| classify(&frame(to, from, [8, 6], &[0; 28]), &[Peer::B], 4500);
+    assert_eq!(of(near, far), Kind::Elsewhere);
+    assert_eq!(of([0; 6], [0; 6]), Kind::Elsewhere, "loopback");
+    assert_eq!(of([0xff; 6], near), Kind::Foreign, "a broadcast may be on any link");
+    assert_eq!(of(near, near), Kind::Foreign);
+    assert_eq!(classify(&[0; 13], &[Peer::B], 4500), Kind::Foreign, "no frame at all");
+}

@@ -1,0 +1,331 @@
+//! Spaces: started, found, stopped, removed.
+//!
+//! A space runs while its VM process holds the lock in the runtime directory:
+//! the kernel drops the lock with the process, whatever becomes of its number.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use monitor::control::Status;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, SpaceName};
+use crate::failure::{Failure, Outcome, While};
+use crate::link;
+use crate::paths::{self, Paths, SpacePaths};
+use crate::processes::{Background, Given};
+use crate::vm::{self, Control};
+
+/// Longest wait for a VM to be ready.
+const BOOT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Longest wait for a machine that was asked to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What `up` wrote down about a running space.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Note {
+    /// The shared address.
+    pub(crate) address: std::net::Ipv4Addr,
+    /// The overlay's other end.
+    pub(crate) peer: std::net::Ipv4Addr,
+    /// The VM process.
+    pub(crate) pid: u32,
+    /// The configuration file.
+    pub(crate) file: PathBuf,
+    /// The directory of the parent that is seen inside.
+    pub(crate) root: Option<PathBuf>,
+    /// Guest memory, bytes.
+    pub(crate) memory_bytes: u64,
+}
+
+/// A space that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) note: Note,
+    pub(crate) control: Control,
+    pub(crate) paths: SpacePaths,
+}
+
+/// Every space of this user.
+#[derive(Clone, Debug)]
+pub(crate) struct Spaces {
+    pub(crate) paths: Paths,
+}
+
+impl Spaces {
+    /// The spaces in the directories of the environment.
+    pub(crate) fn open() -> Outcome<Self> {
+        Ok(Self { paths: Paths::open()? })
+    }
+
+    /// A space that runs.
+    ///
+    /// # Errors
+    /// It does not, with what became of it.
+    pub(crate) fn running(&self, name: &SpaceName) -> Outcome<Running> {
+        let paths = self.paths.space(name);
+        if !is_locked(&paths)? {
+            return Err(not_running(name, &paths));
+        }
+        let failed = || format!("cannot read {}", paths.note().display());
+        let note = fs::read(paths.note()).or_fail(failed)?;
+        let note = serde_json::from_slice(&note).or_fail(failed)?;
+        Ok(Running { note, control: Control::of(&paths)?, paths })
+    }
+
+    /// Starts a space; when this returns, programs can be run inside.
+    ///
+    /// # Errors
+    /// With the cause in the failing process's own words; nothing of it runs on.
+    pub(crate) fn up(&self, file: &Path, config: Config) -> Outcome<Status> {
+        let name = config.name.clone();
+        let paths = self.paths.space(&name);
+        if let Some(root) = &config.root {
+            fs::read_dir(root).or_fail(|| {
+                format!("{}: [files] root: {} cannot be listed", file.display(), root.display())
+            })?;
+        }
+        let control = Control::of(&paths)?;
+        paths::own(&paths.runtime)?;
+        let lock = lock(&name, &paths)?;
+        // The lock is ours: whatever else is there was left by a killed process.
+        clear(&paths);
+        let started = self.start(file, config, &paths, lock, &control);
+        if started.is_err() {
+            // The log stays for who wants to know more; the next start empties it.
+            clear(&paths);
+            let _ = fs::remove_file(paths.lock());
+        }
+        started.map_err(|error| Failure::because(format!("cannot start space {name}"), error))
+    }
+
+    fn start(
+        &self,
+        file: &Path,
+        config: Config,
+        paths: &SpacePaths,
+        lock: File,
+        control: &Control,
+    ) -> Outcome<Status> {
+        for directory in [&paths.state, &paths.upper(), &paths.work()] {
+            paths::own(directory)?;
+        }
+        let copy = paths.state.join("space.toml");
+        fs::copy(file, &copy).or_fail(|| format!("cannot write {}", copy.display()))?;
+        rustix::fs::chmod(&copy, rustix::fs::Mode::from_raw_mode(0o600))
+            .or_fail(|| format!("cannot protect {}", copy.display()))?;
+        let (address, peer) = (config.overlay.local, config.overlay.peer);
+        let memory_bytes = config.memory_bytes;
+        let root = config.root.clone();
+        let spin_us = config.spin_us.unwrap_or(switch::DEFAULT_SPIN_US);
+        let attached = link::attach(&self.paths, &config.name, config.overlay, spin_us)?;
+        let settings = monitor::Settings {
+            spawned_ns: sys::clock::monotonic_ns(),
+            name: config.name.to_string(),
+            address,
+            peer: Some(peer),
+            mac: attached.mac,
+            mtu: attached.mtu,
+            memory_bytes,
+            spin_us,
+            lowers: root.iter().cloned().collect(),
+            upper: paths.upper(),
+            work: paths.work(),
+        };
+        let settings = VmSettings { control: paths.control()?, machine: settings };
+        let settings = serde_json::to_string(&settings).expect("settings are JSON");
+        let given = Given { input: Some(attached.vhost_user), output: Some(OwnedFd::from(lock)) };
+        let mut vm = Background::start("the VM process", &["vm", &settings], given, &paths.log())?;
+        let pid = vm.id();
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let note = Note { address, peer, pid, file, root, memory_bytes };
+        if let Err(error) = write_note(&paths.note(), &note) {
+            vm.end();
+            return Err(error);
+        }
+        vm.wait_until(BOOT_PATIENCE, || {
+            let status = control.status().ok()?;
+            status.ready.then_some(status)
+        })
+    }
+
+    /// Ends a running space and waits for its end; its files stay.
+    ///
+    /// # Errors
+    /// It does not run, or cannot be ended.
+    pub(crate) fn stop(&self, name: &SpaceName) -> Outcome<()> {
+        let running = self.running(name)?;
+        let heard = running.control.stop().is_ok();
+        if !(heard && unlocks(&running.paths, STOP_PATIENCE)?) {
+            kill(&running)?;
+            if !unlocks(&running.paths, STOP_PATIENCE)? {
+                return Err(Failure::new(format!(
+                    "space {name} cannot be ended: process {} does not die; see {}",
+                    running.note.pid,
+                    running.paths.log().display()
+                )));
+            }
+        }
+        let _ = fs::remove_dir_all(&running.paths.runtime);
+        Ok(())
+    }
+
+    /// Removes a space that does not run, with its own layer of files.
+    ///
+    /// # Errors
+    /// It runs, or there is no such space.
+    pub(crate) fn remove(&self, name: &SpaceName) -> Outcome<()> {
+        let paths = self.paths.space(name);
+        if is_locked(&paths)? {
+            let sentence = format!("space {name} is running; first: portspace stop {name}");
+            return Err(Failure::new(sentence));
+        }
+        if !paths.state.exists() && !paths.runtime.exists() {
+            return Err(not_running(name, &paths));
+        }
+        for directory in [&paths.runtime, &paths.state] {
+            match fs::remove_dir_all(directory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).or_fail(|| format!("cannot remove {}", directory.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the VM process is told: the machine, and where it listens.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct VmSettings {
+    pub(crate) control: PathBuf,
+    pub(crate) machine: monitor::Settings,
+}
+
+fn write_note(path: &Path, note: &Note) -> Outcome<()> {
+    let text = serde_json::to_vec_pretty(note).expect("a note is JSON");
+    fs::write(path, text).or_fail(|| format!("cannot write {}", path.display()))
+}
+
+/// Takes the lock that the VM process is to hold.
+fn lock(name: &SpaceName, paths: &SpacePaths) -> Outcome<File> {
+    let failed = || format!("cannot lock {}", paths.lock().display());
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(paths.lock())
+        .or_fail(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::new(format!(
+            "space {name} is already running; use it with portspace run {name}, or first: portspace stop {name}"
+        ))),
+        Err(error) => Err(error).or_fail(failed),
+    }
+}
+
+/// Whether a process holds the space's lock.
+fn is_locked(paths: &SpacePaths) -> Outcome<bool> {
+    let failed = || format!("cannot look at {}", paths.lock().display());
+    let file = match File::open(paths.lock()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).or_fail(failed),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error).or_fail(failed),
+    }
+}
+
+/// Waits until the VM process has ended.
+fn unlocks(paths: &SpacePaths, patience: Duration) -> Outcome<bool> {
+    let start = sys::clock::monotonic_ns();
+    while is_locked(paths)? {
+        if u128::from(sys::clock::monotonic_ns() - start) > patience.as_nanos() {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(true)
+}
+
+/// Kills the process that holds the lock.
+fn kill(running: &Running) -> Outcome<()> {
+    let failed = || format!("cannot kill process {}", running.note.pid);
+    let pid = i32::try_from(running.note.pid).ok().and_then(Pid::from_raw);
+    let Some(pid) = pid else { return Ok(()) };
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+    // Looked at after the process was pinned: while the lock is held, the number is its holder's.
+    if is_locked(&running.paths)? {
+        pidfd_send_signal(&process, Signal::KILL).or_fail(failed)?;
+    }
+    Ok(())
+}
+
+/// Removes what only a running space has.
+fn clear(paths: &SpacePaths) {
+    for file in [paths.runtime.join("vm.sock"), paths.note()] {
+        let _ = fs::remove_file(file);
+    }
+}
+
+fn not_running(name: &SpaceName, paths: &SpacePaths) -> Failure {
+    let known = paths.state.exists();
+    // A note without a holder of the lock: the process was killed or the guest failed.
+    let ended = paths.note().exists();
+    Failure::new(match (known, ended) {
+        (_, true) => format!(
+            "space {name} has ended by itself{}; start it again with: portspace up",
+            vm::last_words(paths)
+        ),
+        (true, false) => format!("space {name} is stopped; start it with: portspace up"),
+        (false, false) => format!("there is no space {name}; portspace ls lists those there are"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_space_runs_while_the_lock_is_held_and_not_a_moment_longer() {
+        let root = tempfile::tempdir().unwrap();
+        let paths =
+            SpacePaths { runtime: root.path().to_owned(), state: root.path().join("state") };
+        let name: SpaceName = "red".parse().unwrap();
+        assert!(!is_locked(&paths).unwrap());
+        let held = lock(&name, &paths).unwrap();
+        assert!(is_locked(&paths).unwrap());
+        let again = lock(&name, &paths).unwrap_err().to_string();
+        assert!(again.starts_with("space red is already running"), "{again}");
+        drop(held);
+        assert!(!is_locked(&paths).unwrap());
+        assert!(lock(&name, &paths).is_ok());
+    }
+
+    #[test]
+    fn what_became_of_a_space_is_said() {
+        let root = tempfile::tempdir().unwrap();
+        let paths =
+            SpacePaths { runtime: root.path().join("run"), state: root.path().join("state") };
+        let name: SpaceName = "red".parse().unwrap();
+        assert!(not_running(&name, &paths).to_string().starts_with("there is no space red"));
+        fs::create_dir(&paths.state).unwrap();
+        assert!(not_running(&name, &paths).to_string().starts_with("space red is stopped"));
+        fs::create_dir(&paths.runtime).unwrap();
+        fs::write(paths.note(), "{}").unwrap();
+        fs::write(paths.log(), "portspace: the guest failed: out of memory\n").unwrap();
+        let text = not_running(&name, &paths).to_string();
+        assert!(text.contains("has ended by itself (the guest failed: out of memory)"), "{text}");
+    }
+}

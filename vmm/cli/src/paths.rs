@@ -1,0 +1,199 @@
+//! Where things are: the runtime and the state directory, the user's own alone.
+
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::config::SpaceName;
+use crate::failure::{Failure, Outcome, While};
+
+/// A socket's path must fit into `sun_path`, with its final zero (unix(7)).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// The two directories of a user's spaces.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    runtime: PathBuf,
+    state: PathBuf,
+}
+
+/// The places of one space.
+#[derive(Clone, Debug)]
+pub struct SpacePaths {
+    /// What exists only while the space runs.
+    pub runtime: PathBuf,
+    /// What stays until `rm`.
+    pub state: PathBuf,
+}
+
+impl Paths {
+    /// The directories of the environment, created if missing.
+    ///
+    /// # Errors
+    /// One is another user's, open to others, or cannot be created.
+    pub fn open() -> Outcome<Self> {
+        let user = rustix::process::geteuid();
+        let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let runtime = set("PORTSPACE_RUNTIME_DIR")
+            .or_else(|| set("XDG_RUNTIME_DIR").map(|dir| dir.join("portspace")))
+            .unwrap_or_else(|| match user.is_root() {
+                true => PathBuf::from("/run/portspace"),
+                false => PathBuf::from(format!("/tmp/portspace-{}", user.as_raw())),
+            });
+        let state = set("PORTSPACE_STATE_DIR")
+            .or_else(|| set("XDG_STATE_HOME").map(|dir| dir.join("portspace")))
+            .or_else(|| set("HOME").map(|dir| dir.join(".local/state/portspace")))
+            .ok_or_else(|| {
+                Failure::new(
+                    "there is no place for the spaces' files; set HOME or PORTSPACE_STATE_DIR",
+                )
+            })?;
+        let absolute = |path: PathBuf| {
+            std::path::absolute(&path).or_fail(|| format!("cannot resolve {}", path.display()))
+        };
+        let (runtime, state) = (absolute(runtime)?, absolute(state)?);
+        own(&runtime)?;
+        own(&runtime.join("spaces"))?;
+        own(&state)?;
+        own(&state.join("spaces"))?;
+        Ok(Self { runtime, state })
+    }
+
+    /// The switch's control socket.
+    pub fn switch_socket(&self) -> PathBuf {
+        self.runtime.join("switch.sock")
+    }
+
+    /// What the switch says.
+    pub fn switch_log(&self) -> PathBuf {
+        self.runtime.join("switch.log")
+    }
+
+    /// Held by whoever looks for the switch and starts it.
+    pub fn switch_lock(&self) -> PathBuf {
+        self.runtime.join("switch.lock")
+    }
+
+    /// The places of one space; nothing is created.
+    pub fn space(&self, name: &SpaceName) -> SpacePaths {
+        SpacePaths {
+            runtime: self.runtime.join("spaces").join(name.as_str()),
+            state: self.state.join("spaces").join(name.as_str()),
+        }
+    }
+
+    /// The spaces that run, ran, or have files, by name.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn spaces(&self) -> Outcome<Vec<SpaceName>> {
+        let mut names = Vec::new();
+        for directory in [self.runtime.join("spaces"), self.state.join("spaces")] {
+            let entries = fs::read_dir(&directory)
+                .or_fail(|| format!("cannot list {}", directory.display()))?;
+            let found = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+            names.extend(found);
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+impl SpacePaths {
+    /// The VM process's control socket.
+    ///
+    /// # Errors
+    /// The path is too long for a socket.
+    pub fn control(&self) -> Outcome<PathBuf> {
+        let path = self.runtime.join("vm.sock");
+        if path.as_os_str().len() > LONGEST_SOCKET_PATH {
+            return Err(Failure::new(format!(
+                "{} is too long for a socket ({LONGEST_SOCKET_PATH} bytes); set PORTSPACE_RUNTIME_DIR to a shorter directory",
+                path.display()
+            )));
+        }
+        Ok(path)
+    }
+
+    /// Locked by the VM process while it lives.
+    pub fn lock(&self) -> PathBuf {
+        self.runtime.join("vm.lock")
+    }
+
+    /// What the VM process says.
+    pub fn log(&self) -> PathBuf {
+        self.runtime.join("vm.log")
+    }
+
+    /// What `up` noted about the running space.
+    pub fn note(&self) -> PathBuf {
+        self.runtime.join("state.json")
+    }
+
+    /// The space's own layer of files.
+    pub fn upper(&self) -> PathBuf {
+        self.state.join("upper")
+    }
+
+    /// Where the space's own layer is prepared.
+    pub fn work(&self) -> PathBuf {
+        self.state.join("work")
+    }
+}
+
+/// Creates a directory for this user alone, or checks that it is one.
+///
+/// # Errors
+/// It is another user's, no directory, or open to others.
+pub fn own(path: &Path) -> Outcome<()> {
+    match DirBuilder::new().mode(0o700).recursive(true).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error).or_fail(|| format!("cannot create {}", path.display()));
+        }
+        _ => {}
+    }
+    let metadata =
+        fs::symlink_metadata(path).or_fail(|| format!("cannot look at {}", path.display()))?;
+    let user = rustix::process::geteuid().as_raw();
+    if !metadata.is_dir() || metadata.uid() != user {
+        return Err(Failure::new(format!(
+            "{} is not a directory of this user; remove it, or set PORTSPACE_RUNTIME_DIR and PORTSPACE_STATE_DIR",
+            path.display()
+        )));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(Failure::new(format!(
+            "{} is open to other users (mode {:o}); run: chmod 700 {0}",
+            path.display(),
+            metadata.mode() & 0o7777
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_directory_is_made_private_and_an_open_one_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        own(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(own(&path).unwrap_err().to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_link_to_somebody_elses_directory_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("link");
+        std::os::unix::fs::symlink("/", &path).unwrap();
+        assert!(own(&path).unwrap_err().to_string().contains("not a directory of this user"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Background processes: this binary in another role, with a log of its own.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::failure::{Failure, Outcome, While};
+
+/// What a background process gets instead of standard input and output.
+///
+/// Passing them in these places needs no number that both sides agree on, and
+/// no descriptor is inherited by accident.
+#[derive(Default)]
+pub(crate) struct Given {
+    /// In place of standard input.
+    pub(crate) input: Option<OwnedFd>,
+    /// In place of standard output.
+    pub(crate) output: Option<OwnedFd>,
+}
+
+/// A process that was started and is to outlive this one.
+#[derive(Debug)]
+pub(crate) struct Background {
+    child: Child,
+    what: String,
+    log: PathBuf,
+}
+
+impl Background {
+    /// Starts this binary with `arguments`; its messages go to `log`, which is emptied.
+    ///
+    /// The process makes a session of its own when it starts (see [`detach`]).
+    pub(crate) fn start(what: &str, arguments: &[&str], given: Given, log: &Path) -> Outcome<Self> {
+        let failed = || format!("cannot start {what}");
+        let messages = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(log)
+            .or_fail(|| format!("cannot write {}", log.display()))?;
+        let place = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
+        let child = Command::new("/proc/self/exe")
+            .args(arguments)
+            .stdin(place(given.input))
+            .stdout(place(given.output))
+            .stderr(messages)
+            .current_dir("/")
+            .spawn()
+            .or_fail(failed)?;
+        Ok(Self { child, what: what.to_owned(), log: log.to_owned() })
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks `ready` until it has an answer, the process ends, or `patience` is over.
+    ///
+    /// # Errors
+    /// The process's own last sentence, or that it took too long; it is then killed.
+    pub(crate) fn wait_until<T>(
+        mut self,
+        patience: Duration,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Outcome<T> {
+        let start = sys::clock::monotonic_ns();
+        loop {
+            if let Some(answer) = ready() {
+                return Ok(answer);
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(Failure::new(match last_sentence(&self.log) {
+                    Some(sentence) => sentence,
+                    None => format!(
+                        "{} ended at once ({status}); see {}",
+                        self.what,
+                        self.log.display()
+                    ),
+                }));
+            }
+            if u128::from(sys::clock::monotonic_ns() - start) > patience.as_nanos() {
+                self.end();
+                let said = last_sentence(&self.log).map(|said| format!(" ({said})"));
+                return Err(Failure::new(format!(
+                    "{} was not ready after {} s{}; it was ended; see {}",
+                    self.what,
+                    patience.as_secs(),
+                    said.unwrap_or_default(),
+                    self.log.display()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Kills the process and waits for its end.
+    pub(crate) fn end(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Leaves the terminal and the caller's session: to be called first in a background process.
+pub(crate) fn detach() {
+    // Fails only for a leader of its own group, which then is detached already.
+    let _ = rustix::process::setsid();
+}
+
+/// What a process said last: the sentence `main` prints, without the program's name.
+pub(crate) fn last_sentence(log: &Path) -> Option<String> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    const TAIL: u64 = 8192;
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(line.strip_prefix("portspace: ").unwrap_or(line).to_owned())
+}
