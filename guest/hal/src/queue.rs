@@ -135,7 +135,7 @@ impl SendQueue {
     }
 }
 
-/// A free buffer of a [`SendQueue`].
+/// A free buffer of a [`SendQueue`]; dropped unsent, it stays free.
 #[derive(Debug)]
 pub struct Slot<'a> {
     queue: &'a mut SendQueue,
@@ -153,7 +153,15 @@ impl Slot<'_> {
         let address = self.queue.buffers.address(self.id);
         self.queue.rings.describe_readable(self.id, address, length, None);
         self.queue.rings.offer(self.id);
+        // It is the device's now.
+        core::mem::forget(self);
         answer
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.queue.free.push(self.id);
     }
 }
 

@@ -34,7 +34,7 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
 /// Makes the crate the bootable image: entry point, allocator, panic handler and
 /// the memory functions compiled code calls. `$main` is a `fn(StartPage, &'static Heap) -> !`.
 ///
-/// Entry (the monitor's side is `vmm/boot`): ring 3, RSP on 16 bytes, RDI = start page.
+/// Entry (the monitor's side is `vmm/boot`): ring 3, RSP in free memory, RDI = start page.
 #[macro_export]
 macro_rules! start {
     ($main:path) => {
@@ -51,6 +51,7 @@ macro_rules! start {
             ".globl _start",
             "_start:",
             "xor ebp, ebp",
+            "and rsp, -16",
             "call {enter}",
             "ud2",
             enter = sym enter,

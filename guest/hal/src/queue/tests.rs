@@ -56,6 +56,15 @@ fn sending_stops_when_the_device_has_every_buffer_and_goes_on_when_it_gives_one_
 }
 
 #[test]
+fn a_buffer_not_sent_is_free_again() {
+    let mut queue = SendQueue::over(Rings::new(2), doorbell(), 16);
+    for _ in 0..10 {
+        assert!(queue.slot().is_some());
+    }
+    assert_eq!(queue.rings.offered_index(), 0);
+}
+
+#[test]
 fn a_request_and_its_reply_are_one_chain_and_tokens_match() {
     let mut queue = RequestQueue::over(Rings::new(8), doorbell(), 32, 64);
     let tokens: Vec<_> = (1..=4)
