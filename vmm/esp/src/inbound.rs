@@ -41,7 +41,7 @@ impl InboundSa {
     pub fn new(spi: Spi, keys: Keys, window: WindowSize) -> InboundSa {
         let schedules = Box::new(Schedules {
             decryption: Decryption::new(&keys),
-            hmac: Hmac::new(&keys.auth_key),
+            hmac: Hmac::new(keys.auth_key()),
         });
         InboundSa {
             spi,

@@ -57,7 +57,8 @@ pub struct Keys {
     pub(crate) cipher: Cipher,
     /// As long as the cipher says.
     pub(crate) cipher_key: Zeroizing<Vec<u8>>,
-    pub(crate) auth_key: Zeroizing<[u8; Keys::AUTH_LEN]>,
+    /// [`Keys::AUTH_LEN`] bytes; on the heap, so that moving the keys copies none.
+    auth_key: Zeroizing<Vec<u8>>,
 }
 
 /// A key is not as long as its algorithm asks.
@@ -101,10 +102,14 @@ impl Keys {
         if cipher_key.len() != cipher.key_len() {
             return Err(KeyLength::Cipher { cipher, found: cipher_key.len() });
         }
-        let found = auth_key.len();
-        let exact = auth_key.first_chunk().filter(|_| found == Keys::AUTH_LEN);
-        let auth_key = Zeroizing::new(*exact.ok_or(KeyLength::Auth { found })?);
+        if auth_key.len() != Keys::AUTH_LEN {
+            return Err(KeyLength::Auth { found: auth_key.len() });
+        }
         Ok(Keys { cipher, cipher_key, auth_key })
+    }
+
+    pub(crate) fn auth_key(&self) -> &[u8; Keys::AUTH_LEN] {
+        self.auth_key.first_chunk().expect("Keys::new checked the length")
     }
 
     /// The cipher the keys are for.

@@ -66,7 +66,7 @@ impl OutboundSa {
     pub fn new(spi: Spi, keys: Keys, seed: [u8; 16]) -> OutboundSa {
         let schedules = Box::new(Schedules {
             encryption: Encryption::new(&keys),
-            hmac: Hmac::new(&keys.auth_key),
+            hmac: Hmac::new(keys.auth_key()),
             seed,
         });
         OutboundSa { spi, cipher: keys.cipher, seq: 0, bytes: 0, schedules }

@@ -45,6 +45,11 @@ impl<T> Sad<T> {
         self.entries.get_mut(&spi).map(|(sa, owner)| (sa, owner))
     }
 
+    /// The same, to look at only.
+    pub fn get(&self, spi: Spi) -> Option<(&InboundSa, &T)> {
+        self.entries.get(&spi).map(|(sa, owner)| (sa, owner))
+    }
+
     /// Takes an SA out; its keys go when it is dropped.
     pub fn remove(&mut self, spi: Spi) -> Option<(InboundSa, T)> {
         self.entries.remove(&spi)

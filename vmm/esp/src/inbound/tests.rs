@@ -35,7 +35,7 @@ fn authentic(cipher: Cipher, seq: u32, plain: &[u8]) -> Vec<u8> {
     let start = packet.len();
     packet.extend_from_slice(plain);
     Encryption::new(&keys).encrypt(&iv, &mut packet[start..]);
-    let icv = Hmac::new(&keys.auth_key).icv(&packet);
+    let icv = Hmac::new(keys.auth_key()).icv(&packet);
     packet.extend_from_slice(&icv);
     packet
 }

@@ -17,6 +17,8 @@ fn an_sa_is_found_by_all_32_bits_of_its_spi() {
     }
     let (found, owner) = sad.lookup(Spi::new(0x8000_1001).unwrap()).unwrap();
     assert_eq!((found.spi().number(), *owner), (0x8000_1001, "red"));
+    let (found, owner) = sad.get(Spi::new(0x8000_1001).unwrap()).unwrap();
+    assert_eq!((found.spi().number(), *owner), (0x8000_1001, "red"));
 }
 
 #[test]
