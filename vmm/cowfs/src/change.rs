@@ -208,6 +208,7 @@ impl FileSpace {
         directory: NodeId,
         name: Name<'_>,
     ) -> Result<Entry, Errno> {
+        self.directory(directory)?;
         if target == NodeId::ROOT || self.nodes.get(target)?.is_directory() {
             return Err(Errno::EPERM);
         }
@@ -336,6 +337,7 @@ impl FileSpace {
         }
         if source.stat.is_directory() {
             self.free_to_move(&from, name, &source)?;
+            self.free_place(new_directory, &to, new_name, target)?;
         } else if source.place.layer != UPPER {
             self.copy_up_name(directory, &from, name, &source)?;
         }
@@ -361,9 +363,9 @@ impl FileSpace {
         Ok(())
     }
 
-    /// Whether `source` may take the place of `target`; an empty directory is made ready for it.
+    /// Whether `source` may take the place of `target`.
     fn check_replaceable(
-        &mut self,
+        &self,
         source: &Found,
         target: &Found,
         to: &Merged,
@@ -373,12 +375,26 @@ impl FileSpace {
             (false, false) => Ok(()),
             (true, false) => Err(Errno::ENOTDIR),
             (false, true) => Err(Errno::EISDIR),
-            (true, true) => {
-                let replaced = self.hidden.open(to, new_name, target.place)?;
-                self.check_empty(&replaced)?;
-                replaced.upper.as_ref().map_or(Ok(()), |upper| self.empty_for_good(upper))
+            (true, true) => self.check_empty(&self.hidden.open(to, new_name, target.place)?),
+        }
+    }
+
+    /// Makes an empty directory of the upper one that the host lets another take the place of.
+    fn free_place(
+        &mut self,
+        directory: NodeId,
+        to: &Merged,
+        new_name: Name<'_>,
+        target: Sight,
+    ) -> Result<(), Errno> {
+        let Sight::Found(target) = target else { return Ok(()) };
+        if target.place.layer == UPPER {
+            self.empty_for_good(&to.upper().directory(new_name, true)?)?;
+            if let Some(id) = self.nodes.child(directory, new_name) {
+                self.directories.close(id);
             }
         }
+        Ok(())
     }
 
     /// A directory moves if all of it is in the upper; it is made opaque, so that no directory

@@ -63,7 +63,8 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: HashMap<NodeId, Node>,
-    names: HashMap<(NodeId, Arc<[u8]>), NodeId>,
+    /// The known names of each directory.
+    names: HashMap<NodeId, HashMap<Arc<[u8]>, NodeId>>,
     next: u64,
     limit: usize,
 }
@@ -91,7 +92,7 @@ impl Nodes {
 
     /// The node of `name` in `directory`, if the guest knows it.
     pub(crate) fn child(&self, directory: NodeId, name: Name<'_>) -> Option<NodeId> {
-        self.names.get(&(directory, Arc::from(name.as_bytes()))).copied()
+        self.names.get(&directory)?.get(name.as_bytes()).copied()
     }
 
     /// Makes a node for `name` in `directory`, where there was none.
@@ -106,8 +107,7 @@ impl Nodes {
         }
         let name: Arc<[u8]> = Arc::from(name.as_bytes());
         let id = self.add(directory, Arc::clone(&name), seen);
-        self.names.insert((directory, name), id);
-        self.node_mut(directory).children += 1;
+        self.name(directory, name, id);
         Ok(id)
     }
 
@@ -145,7 +145,7 @@ impl Nodes {
         {
             let node = self.nodes.remove(&id).expect("it was there in the condition");
             if node.attached {
-                self.names.remove(&(node.parent, node.name));
+                self.unname(node.parent, &node.name);
             }
             id = node.parent;
             self.node_mut(id).children -= 1;
@@ -157,8 +157,21 @@ impl Nodes {
         let node = self.node_mut(id);
         if node.attached {
             node.attached = false;
-            let key = (node.parent, Arc::clone(&node.name));
-            self.names.remove(&key);
+            let (parent, name) = (node.parent, Arc::clone(&node.name));
+            self.unname(parent, &name);
+        }
+    }
+
+    fn name(&mut self, directory: NodeId, name: Arc<[u8]>, id: NodeId) {
+        self.names.entry(directory).or_default().insert(name, id);
+        self.node_mut(directory).children += 1;
+    }
+
+    fn unname(&mut self, directory: NodeId, name: &[u8]) {
+        let names = self.names.get_mut(&directory).expect("the node's name is known");
+        names.remove(name);
+        if names.is_empty() {
+            self.names.remove(&directory);
         }
     }
 
@@ -166,8 +179,7 @@ impl Nodes {
     pub(crate) fn rename(&mut self, id: NodeId, directory: NodeId, name: Name<'_>) {
         self.detach(id);
         let name: Arc<[u8]> = Arc::from(name.as_bytes());
-        self.names.insert((directory, Arc::clone(&name)), id);
-        self.node_mut(directory).children += 1;
+        self.name(directory, Arc::clone(&name), id);
         let node = self.node_mut(id);
         let old = std::mem::replace(&mut node.parent, directory);
         (node.name, node.attached) = (name, true);

@@ -129,7 +129,12 @@ impl Guest {
     /// The directory of a path, and its last name.
     pub(super) fn split<'p>(&mut self, path: &'p str) -> Answer<(NodeId, Name<'p>)> {
         let (directory, last) = path.rsplit_once('/').unwrap_or(("", path));
-        Ok((self.find(directory)?, name(last)))
+        let node = self.find(directory)?;
+        let get = Operation::GetAttr { handle: None };
+        match self.ask(node, get, reply::attr)?.attr.file_type() {
+            fuse::record::TYPE_DIRECTORY => Ok((node, name(last))),
+            _ => Err(Errno::ENOTDIR),
+        }
     }
 
     pub(super) fn attr(&mut self, path: &str) -> Answer<Attr> {
