@@ -309,6 +309,3 @@ impl Drop for OpenFile {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -15,6 +15,8 @@ pub mod executor;
 pub mod files;
 pub mod hardware;
 pub mod http;
+#[cfg(test)]
+mod lab;
 pub mod machine;
 pub mod net;
 pub mod pipe;

@@ -7,7 +7,9 @@ use core::task::{Poll, Waker};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{raw, tcp};
-use smoltcp::wire::{Icmpv4Packet, Icmpv4Repr, IpEndpoint, IpProtocol, Ipv4Packet, Ipv4Repr};
+use smoltcp::wire::{
+    Icmpv4Message, Icmpv4Packet, Icmpv4Repr, IpEndpoint, IpProtocol, Ipv4Packet, Ipv4Repr,
+};
 
 use super::{Inner, Net, Unreachable, wake};
 
@@ -51,27 +53,38 @@ impl Heard {
     pub(super) fn parse(packet: &[u8]) -> Option<Heard> {
         let ip = Ipv4Packet::new_checked(packet).ok()?;
         let icmp = Icmpv4Packet::new_checked(ip.payload()).ok()?;
-        match Icmpv4Repr::parse(&icmp, &ChecksumCapabilities::default()).ok()? {
-            Icmpv4Repr::EchoReply { ident, seq_no, .. } => {
-                Some(Heard::EchoReply { from: ip.src_addr(), ident, seq: seq_no })
+        if !icmp.verify_checksum() {
+            return None;
+        }
+        match icmp.msg_type() {
+            Icmpv4Message::EchoReply => Some(Heard::EchoReply {
+                from: ip.src_addr(),
+                ident: icmp.echo_ident(),
+                seq: icmp.echo_seq_no(),
+            }),
+            Icmpv4Message::DstUnreachable => {
+                Heard::about(icmp.data(), Unreachable(icmp.msg_code()))
             }
-            Icmpv4Repr::DstUnreachable { reason, header, data } => {
-                let why = Unreachable(reason.into());
-                // Eight bytes of our own packet are all that must be there.
-                let word = |at: usize| Some(u16::from_be_bytes(*data.get(at..)?.first_chunk()?));
-                match header.next_header {
-                    IpProtocol::Icmp => {
-                        Some(Heard::EchoUnreachable { ident: word(4)?, seq: word(6)?, why })
-                    }
-                    IpProtocol::Tcp => Some(Heard::TcpUnreachable {
-                        to: header.dst_addr,
-                        near: word(0)?,
-                        far: word(2)?,
-                        why,
-                    }),
-                    _ => None,
-                }
+            _ => None,
+        }
+    }
+
+    /// What a quoted packet of ours was. Its header and eight bytes are all that
+    /// must be there (RFC 792), less than its length says.
+    fn about(quoted: &[u8], why: Unreachable) -> Option<Heard> {
+        let header: &[u8; 20] = quoted.first_chunk()?;
+        let payload = quoted.get(usize::from(header[0] & 0xf) * 4..)?;
+        let word = |at: usize| Some(u16::from_be_bytes(*payload.get(at..)?.first_chunk()?));
+        match IpProtocol::from(header[9]) {
+            IpProtocol::Icmp => {
+                Some(Heard::EchoUnreachable { ident: word(4)?, seq: word(6)?, why })
             }
+            IpProtocol::Tcp => Some(Heard::TcpUnreachable {
+                to: Ipv4Addr::from(*header.last_chunk()?),
+                near: word(0)?,
+                far: word(2)?,
+                why,
+            }),
             _ => None,
         }
     }
