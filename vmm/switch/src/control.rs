@@ -151,6 +151,30 @@ pub struct OutboundStatus {
     pub sequence: u64,
 }
 
+impl PairStatus {
+    pub(crate) fn new(inbound: &esp::InboundSa, outbound: &esp::OutboundSa) -> PairStatus {
+        let drops = inbound.discards().iter().filter(|(_, count)| *count > 0);
+        PairStatus {
+            inbound: InboundStatus {
+                spi: inbound.spi().number(),
+                cipher: inbound.cipher().name().into(),
+                packets: inbound.packets(),
+                bytes: inbound.bytes(),
+                sequence: inbound.top(),
+                window: esp::WindowSize::default().packets(),
+                drops: drops.map(|(reason, count)| (reason.name().into(), count)).collect(),
+            },
+            outbound: OutboundStatus {
+                spi: outbound.spi().number(),
+                cipher: outbound.cipher().name().into(),
+                packets: outbound.packets(),
+                bytes: outbound.bytes(),
+                sequence: outbound.packets(),
+            },
+        }
+    }
+}
+
 /// Why the switch could not be asked, or did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {

@@ -1,11 +1,16 @@
 //! The switch: owns the shared address's ESP traffic and hands it out by SPI.
 
+pub mod bare;
 pub mod batch;
 pub mod control;
 pub mod drops;
 pub mod frame;
 pub mod overlay;
 pub mod port;
+pub mod run;
 pub mod spin;
 pub mod tunnel;
 pub mod vhost;
+
+pub use bare::bare;
+pub use run::{DEFAULT_SPIN_US, Failure, Options, run};

@@ -197,6 +197,11 @@ impl Tunnels {
         self.tunnels.get(place)?.as_ref()
     }
 
+    /// Every tunnel.
+    pub fn iter(&self) -> impl Iterator<Item = &Tunnel> {
+        self.tunnels.iter().flatten()
+    }
+
     /// The tunnel of a space, to count with.
     pub fn get_mut(&mut self, place: Place) -> Option<&mut Tunnel> {
         self.tunnels.get_mut(place)?.as_mut()

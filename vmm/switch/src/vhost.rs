@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use vhost::vhost_user::BackendReqHandler;
 
-use sys::seqpacket::{peek, unread_bytes};
+use sys::seqpacket::{has_hung_up, peek, unread_bytes};
 
 mod device;
 
@@ -66,7 +66,8 @@ impl Backend {
         self.device.lock().expect("no thread panics with the one lock there is")
     }
 
-    /// Handles the messages that are wholly there; true if others may be left.
+    /// Handles the messages that are wholly there; true if others may be left. To be called when
+    /// bytes have arrived: part of a message is left for later.
     ///
     /// # Errors
     /// [`Ended`]: drop the connection and detach the space.
@@ -89,7 +90,8 @@ impl Backend {
                 return Err(Ended::Violation);
             }
             if seen < HEADER || held < (HEADER + body) as u64 {
-                return Ok(false);
+                // The rest of it will never come from somebody who is gone.
+                return if has_hung_up(&self.stream) { Err(Ended::Closed) } else { Ok(false) };
             }
             let unread = unread_bytes(&self.stream).map_err(|_| Ended::Closed)?;
             if unread > MAX_UNREAD {

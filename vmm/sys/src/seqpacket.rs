@@ -169,6 +169,15 @@ pub fn peek(stream: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, u64)> {
     Ok((seen, rustix::io::ioctl_fionread(stream.as_fd())?))
 }
 
+/// Whether the other end is closed; what it sent before may still be there to read.
+pub fn has_hung_up(stream: impl AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let fd = stream.as_fd();
+    let mut fds = [PollFd::new(&fd, PollFlags::RDHUP)];
+    let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP)
+}
+
 /// Bytes of kernel memory that hold what was sent and not yet read by the other end.
 ///
 /// # Errors
@@ -213,7 +222,9 @@ mod tests {
         std::io::Write::write_all(&mut &a, b"123456").unwrap();
         assert_eq!(peek(&b, &mut buffer).unwrap(), (4, 6));
         assert!(unread_bytes(&a).unwrap() >= 6);
+        assert!(!has_hung_up(&b));
         drop(a);
+        assert!(has_hung_up(&b));
         let mut rest = [0; 6];
         std::io::Read::read_exact(&mut &b, &mut rest).unwrap();
         assert_eq!(peek(&b, &mut buffer).unwrap().0, 0);
