@@ -75,12 +75,12 @@ pub enum Failure {
 /// [`Failure`] with the cause and what to do.
 pub fn run(settings: &Settings, switch: UnixStream, control: UnixListener) -> Result<(), Failure> {
     let name = || settings.name.clone();
-    let event_loop = assemble(settings, switch, control)?;
     let setup = |error: event_manager::Error| {
         Failure::Setup(name(), std::io::Error::other(error.to_string()))
     };
+    // Before the jail, which `assemble` enters.
     let mut manager = EventManager::<EventLoop>::new().map_err(setup)?;
-    let subscriber = manager.add_subscriber(event_loop);
+    let subscriber = manager.add_subscriber(assemble(settings, switch, control)?);
     let end = loop {
         let event_loop =
             manager.subscriber_mut(subscriber).expect("the one subscriber is never removed");
