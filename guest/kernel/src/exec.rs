@@ -179,3 +179,6 @@ impl Session {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -317,6 +317,18 @@ impl Lab {
         }
     }
 
+    /// What programs may use.
+    pub(crate) fn system(&self) -> System {
+        System {
+            cpu: self.cpu.clone(),
+            timers: self.timers.clone(),
+            net: Some(self.net.clone()),
+            files: Files::new(self.calls.clone()),
+            counters: Rc::new(Counters::default()),
+            image_bytes: 0,
+        }
+    }
+
     /// Starts a program; its outcome appears when it has ended.
     pub(crate) fn start(&mut self, line: &str, input: &[u8]) -> Started {
         let mut arguments: Vec<String> = line.split_whitespace().map(String::from).collect();
@@ -324,16 +336,8 @@ impl Lab {
         let (output, stdin) = (Output::default(), Input::default());
         stdin.feed(input);
         stdin.feed(&[]);
-        let system = System {
-            cpu: self.cpu.clone(),
-            timers: self.timers.clone(),
-            net: Some(self.net.clone()),
-            files: Files::new(self.calls.clone()),
-            counters: Rc::new(Counters::default()),
-            image_bytes: 0,
-        };
         let context = programs::Context {
-            system,
+            system: self.system(),
             arguments,
             directory: "/".into(),
             input: stdin,

@@ -130,6 +130,15 @@ impl Context {
     }
 }
 
+/// Nanoseconds, shown in microseconds with three decimals.
+struct Micros(u64);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}
+
 /// Arguments taken one by one: options by name, the rest in order.
 struct Arguments<'a> {
     rest: core::slice::Iter<'a, String>,

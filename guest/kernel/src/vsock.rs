@@ -328,4 +328,4 @@ impl Drop for Stream {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use core::future::{Future, poll_fn};
 use core::net::Ipv4Addr;
 use core::pin::{Pin, pin};
 
-use super::{Arguments, Context, Usage, place};
+use super::{Arguments, Context, Micros, Usage, place};
 use crate::http::{Response, Url};
 use crate::net::{Net, TcpStream};
 
@@ -39,7 +39,7 @@ pub(super) async fn ping(context: &Context) -> Result<u8, Usage> {
         match net.ping(host, ident, seq, PING_US).await {
             Ok(()) => {
                 let ns = context.system.cpu.now_ns() - start;
-                let line = format_args!("{host}: seq {seq} time {:.1} us\n", ns as f64 / 1000.0);
+                let line = format_args!("{host}: seq {seq} time {} us\n", Micros(ns));
                 context.output.print(line).await;
                 answered += 1;
             }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 
-use super::{Arguments, Context, Usage, place};
+use super::{Arguments, Context, Micros, Usage, place};
 use crate::net::TcpStream;
 
 /// How long one round trip may take, microseconds.
@@ -84,24 +84,24 @@ async fn report(context: &Context, options: &Options, mut samples: Vec<u64>) {
     let output = &context.output;
     if options.raw {
         for ns in &samples {
-            output.print(format_args!("{}.{:03}\n", ns / 1000, ns % 1000)).await;
+            output.print(format_args!("{}\n", Micros(*ns))).await;
         }
         return;
     }
     samples.sort_unstable();
-    let us = |ns: u64| ns as f64 / 1000.0;
-    let at = |percent: usize| us(samples[percent_index(samples.len(), percent)]);
-    let (count, max) = (samples.len(), us(samples[samples.len() - 1]));
-    let (min, p50, p90, p99) = (us(samples[0]), at(50), at(90), at(99));
+    let count = samples.len();
+    let at = |index: usize| Micros(samples[index]);
+    let [p50, p90, p99] = [50, 90, 99].map(|percent| at(percent_index(count, percent)));
+    let (min, max) = (at(0), at(count - 1));
     if options.json {
         let line = format_args!(
-            "{{\"count\":{count},\"min_us\":{min:.3},\"p50_us\":{p50:.3},\"p90_us\":{p90:.3},\
-             \"p99_us\":{p99:.3},\"max_us\":{max:.3}}}\n"
+            "{{\"count\":{count},\"min_us\":{min},\"p50_us\":{p50},\"p90_us\":{p90},\
+             \"p99_us\":{p99},\"max_us\":{max}}}\n"
         );
         output.print(line).await;
     } else {
         let line = format_args!(
-            "{count} round trips: min {min:.1} p50 {p50:.1} p90 {p90:.1} p99 {p99:.1} max {max:.1} us\n"
+            "{count} round trips: min {min} p50 {p50} p90 {p90} p99 {p99} max {max} us\n"
         );
         output.print(line).await;
     }

@@ -4,11 +4,18 @@ use core::cell::Cell;
 use std::vec;
 
 /// The host's end, packet by packet.
-#[derive(Default)]
-struct Host {
+pub(crate) struct Host {
     to_guest: VecDeque<Vec<u8>>,
     from_guest: Vec<(Header, Vec<u8>)>,
     full: bool,
+    /// Bytes it keeps of a stream.
+    pub(crate) buffer: u32,
+}
+
+impl Default for Host {
+    fn default() -> Host {
+        Host { to_guest: VecDeque::new(), from_guest: Vec::new(), full: false, buffer: 10 }
+    }
 }
 
 impl crate::hardware::Queues for Host {
@@ -51,10 +58,32 @@ impl Host {
             length: data.len() as u32,
             operation,
             flags,
-            buffer: 10,
+            buffer: self.buffer,
             taken: self.taken(),
         };
         self.to_guest.push_back([&header.encode()[..], data].concat());
+    }
+
+    /// Opens the stream.
+    pub(crate) fn open(&mut self) {
+        self.say(Operation::Request, 0, b"");
+    }
+
+    /// Sends on the stream.
+    pub(crate) fn send(&mut self, data: &[u8]) {
+        self.say(Operation::Data, 0, data);
+    }
+
+    /// Resets the stream.
+    pub(crate) fn reset(&mut self) {
+        self.say(Operation::Reset, 0, b"");
+    }
+
+    /// All the guest has sent on the stream, and whether it has ended it.
+    pub(crate) fn stream(&self) -> (Vec<u8>, bool) {
+        let bytes = self.from_guest.iter().flat_map(|(_, data)| data.iter().copied()).collect();
+        let end = |(header, _): &(Header, Vec<u8>)| header.operation == Operation::Shutdown;
+        (bytes, self.from_guest.iter().any(end))
     }
 
     /// All data so far counts as read.
