@@ -45,16 +45,19 @@ impl Timers {
 
     /// Waits until it is `due_us`.
     pub async fn until(&self, due_us: u64) {
-        let mut timer = Timer { timers: self, key: None };
+        let mut timer = Timer { timers: self, set: None };
         poll_fn(|cx| {
-            timer.cancel();
             if self.now_us() >= due_us {
                 return Poll::Ready(());
             }
-            let id = self.shared.next_id.get();
-            self.shared.next_id.set(id + 1);
-            self.shared.waiting.borrow_mut().insert((due_us, id), cx.waker().clone());
-            timer.key = Some((due_us, id));
+            // A task is polled for many reasons: most find their timer set.
+            if timer.set.as_ref().is_none_or(|(_, waker)| !waker.will_wake(cx.waker())) {
+                timer.cancel();
+                let id = self.shared.next_id.get();
+                self.shared.next_id.set(id + 1);
+                self.shared.waiting.borrow_mut().insert((due_us, id), cx.waker().clone());
+                timer.set = Some(((due_us, id), cx.waker().clone()));
+            }
             Poll::Pending
         })
         .await;
@@ -63,6 +66,29 @@ impl Timers {
     /// Waits for so many microseconds.
     pub async fn after(&self, us: u64) {
         self.until(self.now_us().saturating_add(us)).await;
+    }
+
+    /// What `work` gives, or `None` if `us` pass in which it does not move `progress_us`,
+    /// which it sets to the time of each step done.
+    pub async fn while_moving<T>(
+        &self,
+        us: u64,
+        progress_us: &Cell<u64>,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut work = pin!(work);
+        let mut stuck = pin!(async {
+            while progress_us.get().saturating_add(us) > self.now_us() {
+                self.until(progress_us.get().saturating_add(us)).await;
+            }
+        });
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                return Poll::Ready(Some(done));
+            }
+            stuck.as_mut().poll(cx).map(|()| None)
+        })
+        .await
     }
 
     /// What `work` gives, or `None` if that takes longer than `us`.
@@ -82,12 +108,12 @@ impl Timers {
 /// Takes its entry back when it is dropped, whether it was due or not.
 struct Timer<'a> {
     timers: &'a Timers,
-    key: Option<(u64, u64)>,
+    set: Option<((u64, u64), Waker)>,
 }
 
 impl Timer<'_> {
     fn cancel(&mut self) {
-        if let Some(key) = self.key.take() {
+        if let Some((key, _)) = self.set.take() {
             self.timers.shared.waiting.borrow_mut().remove(&key);
         }
     }

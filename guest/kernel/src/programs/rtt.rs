@@ -1,6 +1,7 @@
 //! `rtt`: TCP round trips of one byte, each measured by itself.
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::net::Ipv4Addr;
 
 use super::{Arguments, Context, Micros, Usage, place};
@@ -56,18 +57,30 @@ pub(super) async fn rtt(context: &Context) -> Result<u8, Usage> {
         }
     };
     let mut samples: Vec<u64> = Vec::with_capacity(options.count);
-    for round in 0..options.warmup + options.count {
-        let start = context.system.cpu.now_ns();
-        let trip = context.system.timers.within(LIMIT_US, round_trip(&stream)).await;
-        if trip != Some(true) {
-            let why = if trip.is_none() { "no answer within 5 s" } else { "the connection ended" };
-            let what = format_args!("{why}, after {round} round trips");
-            context.complain(what, format_args!("{host}:{port}")).await;
-            return Ok(1);
+    let (system, done) = (&context.system, Cell::new(0));
+    let progress_us = Cell::new(system.timers.now_us());
+    // One timer for all round trips: setting one for each would be measured.
+    let trips = async {
+        for round in 0..options.warmup + options.count {
+            let start_ns = system.cpu.now_ns();
+            if !round_trip(&stream).await {
+                return false;
+            }
+            let end_ns = system.cpu.now_ns();
+            if round >= options.warmup {
+                samples.push(end_ns - start_ns);
+            }
+            progress_us.set(end_ns / 1000);
+            done.set(round + 1);
         }
-        if round >= options.warmup {
-            samples.push(context.system.cpu.now_ns() - start);
-        }
+        true
+    };
+    let outcome = system.timers.while_moving(LIMIT_US, &progress_us, trips).await;
+    if outcome != Some(true) {
+        let why = if outcome.is_none() { "no answer within 5 s" } else { "the connection ended" };
+        let what = format_args!("{why}, after {} round trips", done.get());
+        context.complain(what, format_args!("{host}:{port}")).await;
+        return Ok(1);
     }
     stream.close();
     report(context, &options, samples).await;

@@ -83,6 +83,26 @@ fn rtt_shows_data_for_programs() {
 }
 
 #[test]
+fn a_peer_that_falls_silent_ends_rtt_within_its_patience() {
+    let mut lab = Lab::new();
+    let started = lab.start("rtt 192.0.2.20 7 -n 1000000", b"");
+    for _ in 0..500 {
+        lab.turn();
+    }
+    let end = lab.peer.end.clone();
+    let mut outcome = None;
+    while outcome.is_none() {
+        // Nothing reaches the guest any more.
+        end.leaving.borrow_mut().clear();
+        lab.turn();
+        outcome = started.outcome();
+    }
+    let errors = outcome.expect("it ended").errors;
+    assert!(errors.starts_with("192.0.2.20:7: no answer within 5 s, after "), "{errors}");
+    assert!(lab.cpu.now_us.get() < 6_000_000);
+}
+
+#[test]
 fn connecting_to_nobody_ends_in_bounded_time_with_a_sentence() {
     let mut lab = Lab::new();
     let outcome = lab.run("rtt 198.51.100.1 7", b"");
