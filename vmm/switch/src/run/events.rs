@@ -86,7 +86,7 @@ impl Events {
 
     /// Waits at most `timeout_ns` (`u64::MAX`: for ever) and gives what happened.
     pub(crate) fn wait(&mut self, timeout_ns: u64) -> io::Result<Vec<Event>> {
-        let timeout = (timeout_ns != u64::MAX).then(|| Timespec {
+        let timeout = (timeout_ns != u64::MAX).then_some(Timespec {
             tv_sec: (timeout_ns / 1_000_000_000) as i64,
             tv_nsec: (timeout_ns % 1_000_000_000) as i64,
         });

@@ -1,5 +1,6 @@
 use std::io::Write;
 use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,11 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 use super::*;
 use crate::control::{Attached, Client, Failure as Refused};
 use crate::overlay::Cipher;
-use crate::tunnel::tests::overlay;
+use crate::tunnel::tests::{overlay, packet};
+
+mod guest;
+
+use guest::Guest;
 
 const HERE: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
@@ -48,6 +53,50 @@ fn overlay_on(port: u16, spi: u32) -> Overlay {
     let mut overlay = overlay((HERE, spi), (THERE, spi + 0x1000), Cipher::AesCbc128);
     overlay.port = port;
     overlay
+}
+
+/// An ordinary host at the other end, with the same tunnels and a socket.
+struct Peer {
+    tunnels: Tunnels,
+    socket: UdpSocket,
+    received: Received,
+}
+
+impl Peer {
+    /// A peer, and the overlay with which a space of this host reaches it.
+    fn new(port: u16, spi: u32) -> (Peer, Overlay) {
+        let socket = UdpSocket::bind(SocketAddrV4::new(THERE, 0), None).unwrap();
+        let mut own = overlay((THERE, spi + 0x1000), (HERE, spi), Cipher::AesCbc128);
+        (own.port, own.peer_port) = (socket.local().port(), port);
+        let mut theirs = overlay_on(port, spi);
+        theirs.peer_port = own.port;
+        let mut tunnels = Tunnels::default();
+        tunnels.add(own, random_seed).unwrap();
+        (Peer { tunnels, socket, received: Received::default() }, theirs)
+    }
+
+    /// Every datagram that is there, and what it held if it was for us.
+    fn receive(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut all = Vec::new();
+        while self.socket.receive(&mut self.received).unwrap() {
+            let (to, tunnels) = (self.socket.local(), &mut self.tunnels);
+            self.received.datagrams(|from, bytes| {
+                let wire = bytes.to_vec();
+                let arrived = tunnels.open(to, from, bytes);
+                let packet = arrived.map(|a| [&a.header[..], a.payload].concat());
+                all.push((wire, packet));
+            });
+        }
+        all
+    }
+
+    fn send(&mut self, packet: &[u8]) {
+        let mut batch = Batch::default();
+        self.tunnels.seal(0, packet, &mut batch).unwrap();
+        let mut messages = Vec::new();
+        batch.messages(self.socket.local(), &mut messages);
+        self.socket.send(&messages, &mut Sent::default());
+    }
 }
 
 fn refusal(result: Result<Attached, Refused>) -> String {
@@ -146,5 +195,144 @@ fn a_front_end_sets_the_device_up_by_the_protocol() {
         let (_, config) = front.get_config(0, 12, flags, &[0; 12]).unwrap();
         assert_eq!((&config[..6], &config[10..]), (&mac[..], &mtu.to_le_bytes()[..]));
         assert!(!client.status().unwrap().spaces[1].running);
+    });
+}
+
+#[test]
+fn a_guest_and_its_peer_exchange_packets_through_the_rings() {
+    with_switch(|control| {
+        let client = Client::connect(control).unwrap();
+        let (mut peer, overlay) = Peer::new(free_port(), 0x1001);
+        let mut guest = Guest::new(client.attach("red", overlay).unwrap());
+        for round in 0..200 {
+            let out = packet(HERE, THERE, 8 + round);
+            guest.send_packet(&out);
+            let mut got = Vec::new();
+            eventually(|| {
+                got.extend(peer.receive());
+                !got.is_empty()
+            });
+            assert_eq!(got.len(), 1);
+            assert_eq!(got[0].1.as_ref().unwrap()[20..], out[20..]);
+            let back = packet(THERE, HERE, 8 + round);
+            peer.send(&back);
+            let frame = guest.expect_frame();
+            assert_eq!((&frame[..6], &frame[12..14]), (&guest.mac[..], &[8, 0][..]));
+            assert_eq!(frame[34..], back[20..]);
+        }
+        let status = client.status().unwrap();
+        let red = &status.spaces[1];
+        assert!(red.running && red.first_answer_ns.is_some() && red.drops.is_empty());
+        assert_eq!((red.pairs[0].inbound.packets, red.pairs[0].outbound.sequence), (200, 200));
+    });
+}
+
+#[test]
+fn a_packet_that_may_not_leave_is_answered_with_an_icmp_error() {
+    with_switch(|control| {
+        let client = Client::connect(control).unwrap();
+        let (mut peer, overlay) = Peer::new(free_port(), 0x1001);
+        let mut guest = Guest::new(client.attach("red", overlay).unwrap());
+        let elsewhere = packet(HERE, Ipv4Addr::new(127, 77, 0, 3), 100);
+        guest.send_packet(&elsewhere);
+        let frame = guest.expect_frame();
+        assert_eq!((frame[23], &frame[34..36]), (1, &[3, 13][..]));
+        let too_big = packet(HERE, THERE, usize::from(guest.mtu) - 19);
+        guest.send_packet(&too_big);
+        let frame = guest.expect_frame();
+        assert_eq!(&frame[34..36], &[3, 4][..]);
+        assert_eq!(frame[40..42], guest.mtu.to_be_bytes());
+        assert!(peer.receive().is_empty());
+    });
+}
+
+#[test]
+fn whatever_frames_a_guest_sends_the_peer_sees_esp_and_nothing_else() {
+    with_switch(|control| {
+        let client = Client::connect(control).unwrap();
+        let (peer, overlay) = Peer::new(free_port(), 0x1001);
+        let attached = client.attach("red", overlay).unwrap();
+        let ends = std::sync::Mutex::new((peer, Guest::new(attached)));
+        let generator = bolero::generator::produce::<(bool, u8, Vec<u8>)>();
+        bolero::check!().with_generator(generator).with_iterations(2000).for_each(
+            |(plain, shape, bytes)| {
+                let (peer, guest) = &mut *ends.lock().unwrap();
+                let mut header = [0; 12];
+                header[0] = u8::from(!plain);
+                // From arbitrary bytes to almost right packets.
+                let own = [&SWITCH_FRAME[..6], &guest.mac, &[8, 0]].concat();
+                let frame = match shape % 4 {
+                    0 => bytes.clone(),
+                    1 => [&own[..], bytes].concat(),
+                    2 => [&own[..], &packet(THERE, HERE, bytes.len())].concat(),
+                    _ => [&own[..], &packet(HERE, THERE, bytes.len())].concat(),
+                };
+                guest.send(header, &frame);
+                while guest.receive().is_some() {}
+                for (wire, packet) in peer.receive() {
+                    assert_eq!(wire[..4], 0x2001u32.to_be_bytes());
+                    assert_eq!(packet.unwrap()[12..16], HERE.octets());
+                }
+            },
+        );
+        assert!(client.status().unwrap().spaces[1].running);
+    });
+}
+
+const SWITCH_FRAME: [u8; 6] = crate::frame::SWITCH;
+
+#[test]
+fn memory_that_could_vanish_or_is_not_there_ends_the_connection() {
+    with_switch(|control| {
+        let client = Client::connect(control).unwrap();
+        let port = free_port();
+        let sealed = sys::memfd::sealed("guest", 1 << 20).unwrap();
+        let open: OwnedFd =
+            rustix::fs::memfd_create("open", rustix::fs::MemfdFlags::ALLOW_SEALING).unwrap();
+        rustix::fs::ftruncate(&open, 1 << 20).unwrap();
+        let (_memory, good) = guest::map(&sealed);
+        let unsealed = {
+            let mut info = good;
+            info.mmap_handle = open.as_raw_fd();
+            info
+        };
+        let beyond = {
+            let mut info = good;
+            info.mmap_offset = 4096;
+            info
+        };
+        let endless = {
+            let mut info = good;
+            info.memory_size = u64::MAX - 4096;
+            info
+        };
+        for bad in [vec![unsealed], vec![beyond], vec![endless], vec![good, good]] {
+            let attached = client.attach("hostile", overlay_on(port, 0x1001)).unwrap();
+            let front = Frontend::from_stream(attached.vhost_user.into(), 2);
+            front.set_owner().unwrap();
+            let _ = front.set_mem_table(&bad);
+            eventually(|| client.status().unwrap().spaces.len() == 1);
+        }
+    });
+}
+
+#[test]
+fn half_a_message_keeps_nobody_waiting() {
+    with_switch(|control| {
+        let client = Client::connect(control).unwrap();
+        let attached = client.attach("slow", overlay_on(free_port(), 0x1001)).unwrap();
+        let mut stream = UnixStream::from(attached.vhost_user);
+        // SET_FEATURES, version 1, 8 bytes announced: only 4 of them come.
+        let message = [2u32, 1, 8, 0].map(u32::to_ne_bytes).concat();
+        stream.write_all(&message).unwrap();
+        assert_eq!(client.status().unwrap().spaces.len(), 2);
+        let before = client.status().unwrap().turns.wakeups;
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(client.status().unwrap().turns.wakeups < before + 10);
+        // A body longer than any is the end at once.
+        let attached = client.attach("endless", overlay_on(free_port(), 0x1005)).unwrap();
+        let mut stream = UnixStream::from(attached.vhost_user);
+        stream.write_all(&[2u32, 1, u32::MAX].map(u32::to_ne_bytes).concat()).unwrap();
+        eventually(|| client.status().unwrap().spaces.len() == 2);
     });
 }
