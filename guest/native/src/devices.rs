@@ -23,7 +23,7 @@ const FRAMES: u16 = 64;
 const PACKETS: u16 = 16;
 
 /// File requests on their way.
-const REQUESTS: u16 = 8;
+const REQUESTS: u16 = 4;
 
 /// Bytes of data in one packet from the host.
 const PACKET_DATA: usize = 8 * 1024;
