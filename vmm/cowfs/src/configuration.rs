@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Where a space's files are.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Directories the space reads, topmost first; at least one. Never written.
+    /// Directories the space reads, topmost first; none for an empty tree. Never written.
     pub lowers: Vec<PathBuf>,
     /// The directory the space writes; it must exist and belong to this space alone.
     pub upper: PathBuf,
@@ -55,9 +55,6 @@ pub enum OpenFailure {
         /// What the host said.
         source: std::io::Error,
     },
-    /// No lower was named.
-    #[error("the file space has no lower directory; name the directory the space is to see")]
-    NoLower,
     /// Another process serves this upper.
     #[error(
         "the upper directory {} is in use by another space; stop that space or name another upper",
@@ -118,9 +115,6 @@ pub(crate) struct Opened {
 
 impl Config {
     pub(crate) fn open(&self) -> Result<Opened, OpenFailure> {
-        if self.lowers.is_empty() {
-            return Err(OpenFailure::NoLower);
-        }
         let upper = root("upper", &self.upper)?;
         let failed =
             |source| OpenFailure::Directory { role: "upper", path: self.upper.clone(), source };
