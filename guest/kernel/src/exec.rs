@@ -20,7 +20,7 @@ use crate::vsock::{Stream, Vsock};
 const INTERRUPTED: u8 = 130;
 
 /// Bytes of standard input kept for a program before the host has to wait.
-const INPUT_LIMIT: usize = 256 * 1024;
+const INPUT_LIMIT: usize = 32 * 1024;
 
 /// Listens for runs from now on.
 pub fn start(vsock: &Vsock, system: System, spawner: &Spawner) {

@@ -14,7 +14,7 @@ use core::task::Poll;
 use abi::exec::{self, Kind, MAX_PAYLOAD};
 
 /// Bytes of frames kept for the host before a program has to wait.
-const LIMIT: usize = 128 * 1024;
+const LIMIT: usize = 32 * 1024;
 
 /// What a program writes: frames, in the order written, of either kind.
 #[derive(Clone, Default)]
