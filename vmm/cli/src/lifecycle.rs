@@ -113,7 +113,7 @@ impl Spaces {
         lock: File,
         control: &Control,
     ) -> Outcome<Status> {
-        for directory in [&paths.state, &paths.upper(), &paths.work()] {
+        for directory in [&paths.state, &paths.upper(), &paths.work(), &paths.empty()] {
             paths::own(directory)?;
         }
         let copy = paths.state.join("space.toml");
@@ -134,7 +134,7 @@ impl Spaces {
             mtu: attached.mtu,
             memory_bytes,
             spin_us,
-            lowers: root.iter().cloned().collect(),
+            lowers: vec![root.clone().unwrap_or_else(|| paths.empty())],
             upper: paths.upper(),
             work: paths.work(),
         };

@@ -138,6 +138,11 @@ impl SpacePaths {
         self.state.join("upper")
     }
 
+    /// What a space sees that is shown nothing of the parent.
+    pub fn empty(&self) -> PathBuf {
+        self.state.join("empty")
+    }
+
     /// Where the space's own layer is prepared.
     pub fn work(&self) -> PathBuf {
         self.state.join("work")
