@@ -52,9 +52,12 @@ impl Peer {
         char::from(b'A' + self as u8 - 1)
     }
 
+    /// The number of the link's device, on both ends.
+    pub fn device(self) -> u32 {
+        10 + u32::from(self as u8)
+    }
+
     /// The Ethernet addresses of the link: A's end, the peer's end.
-    ///
-    /// They name the link: what is captured is told apart by them.
     pub fn macs(self) -> [[u8; 6]; 2] {
         [0x0a, 0x0b].map(|end| [0x02, 0x50, 0x53, 0, self as u8, end])
     }
@@ -62,7 +65,7 @@ impl Peer {
     fn ends(self) -> [End; 2] {
         let [near, far] = self.macs();
         let letter = self.letter().to_ascii_lowercase();
-        let index = 10 + u32::from(self as u8);
+        let index = self.device();
         [
             End { name: format!("veth-{letter}"), index, mac: near },
             End { name: "veth-a".to_owned(), index, mac: far },

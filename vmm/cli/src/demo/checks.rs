@@ -6,8 +6,9 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-use super::{BLUE, HTTP_PORT, PARCEL, PARCEL_BYTES, PATIENCE, RED, Role, Scene, TRY};
+use super::{BLUE, HTTP_PORT, PARCEL, PARCEL_BYTES, PATIENCE, RED, Scene, TRY};
 use crate::failure::{Outcome, While};
+use crate::lab::service::Ended;
 use crate::lab::{self, Peer};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -21,10 +22,8 @@ pub(super) fn run(scene: &Scene<'_>, progress: &Progress, report: &mut Report) -
     fetch(scene, report)?;
     progress.step("red changes a file of the parent for itself");
     copy_on_write(scene, report)?;
-    progress.step("blue fetches from C; neither reaches the other's peer");
+    progress.step("blue fetches from C; neither reaches the other's peer, nor A's own services");
     separation(scene, report)?;
-    progress.step("neither reaches A's own services");
-    own_services(scene, report)?;
     progress.step("red sends raw frames that are not its own");
     raw_frames(scene, report)
 }
@@ -92,44 +91,38 @@ fn separation(scene: &Scene<'_>, report: &mut Report) -> Outcome<()> {
         false => control.why(),
     };
     report.check("blue reaches C", control.ok(), detail);
-    for (role, other) in [(RED, Peer::C), (BLUE, Peer::B)] {
-        let name = format!("{} cannot reach {}", role.name, other.letter());
-        refused(scene, report, role, &name, &url(other.address()))?;
-    }
-    Ok(())
-}
-
-fn own_services(scene: &Scene<'_>, report: &mut Report) -> Outcome<()> {
+    let to_peer = |peer: Peer| (format!("cannot reach {}", peer.letter()), url(peer.address()));
+    let own = format!("http://{}:{HTTP_PORT}/notes.txt", lab::A);
+    let to_own = || ("cannot reach A's service".to_owned(), own.clone());
+    let tries =
+        [(RED, to_peer(Peer::C)), (BLUE, to_peer(Peer::B)), (RED, to_own()), (BLUE, to_own())];
     let server = SocketAddr::from((lab::A, HTTP_PORT));
     let answer = scene.lab.a.run(|| request(server))?;
     let ok = answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.0 200"));
     let detail = answer.map_or_else(|error| error.to_string(), |_| format!("at {server}"));
     report.check("A reaches its own service", ok, detail);
-    for role in [RED, BLUE] {
-        let name = format!("{} cannot reach A's service", role.name);
-        let url = format!("http://{}:{HTTP_PORT}/notes.txt", lab::A);
-        refused(scene, report, role, &name, &url)?;
+    // All at once: each may take until the guest gives up by itself.
+    let ended: Vec<Outcome<Ended>> = std::thread::scope(|scope| {
+        let running = tries.each_ref().map(|(role, (_, url))| {
+            scope.spawn(|| scene.run(*role, &["fetch", url, "-o", "/nothing"], PATIENCE))
+        });
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().expect("waiting for a program does not panic")
+        };
+        running.into_iter().map(join).collect()
+    });
+    for ((role, (what, url)), ended) in tries.iter().zip(ended) {
+        let ended = ended?;
+        // What did not end by itself, or is no program inside, proves nothing.
+        let ok = ended.status.is_some_and(|status| status != 0 && status != 127);
+        let detail = if ended.ok() { format!("it did, at {url}") } else { ended.why() };
+        report.check(&format!("{} {what}", role.name), ok, detail);
     }
-    Ok(())
-}
-
-/// A fetch that must fail, and fail by itself: a program that does not run proves nothing.
-fn refused(
-    scene: &Scene<'_>,
-    report: &mut Report,
-    role: Role,
-    name: &str,
-    url: &str,
-) -> Outcome<()> {
-    let tried = scene.run(role, &["fetch", url, "-o", "/nothing"], TRY)?;
-    let alive = scene.run(role, &["true"], PATIENCE)?;
-    let ok = !tried.ok() && tried.status != Some(127) && alive.ok();
-    let detail = match (tried.ok(), alive.ok()) {
-        (true, _) => format!("it did, at {url}"),
-        (false, false) => format!("the space does not answer any more: {}", alive.why()),
-        (false, true) => tried.why(),
-    };
-    report.check(name, ok, detail);
+    for role in [RED, BLUE] {
+        let alive = scene.run(role, &["true"], PATIENCE)?;
+        let detail = if alive.ok() { "it runs programs".to_owned() } else { alive.why() };
+        report.check(&format!("{} is still well", role.name), alive.ok(), detail);
+    }
     Ok(())
 }
 

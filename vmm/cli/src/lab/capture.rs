@@ -1,15 +1,16 @@
 //! What passes between A and its peers, seen by a packet socket on A.
 //!
-//! The socket sees every device of A. A frame is of another link, or of the
-//! loopback device, only if its Ethernet addresses prove it; all others count.
+//! The socket sees every device of A; the kernel says with each frame which
+//! one it passed. Frames of the links to the captured peers count, all of them.
 
 use std::io;
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketFlags, SocketType, recv, sockopt};
+use nix::sys::socket::{LinkAddr, recvfrom};
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, sockopt};
 
 use super::Peer;
 
@@ -22,8 +23,6 @@ pub enum Kind {
     Keepalive,
     /// Anything else: it must not be there.
     Foreign,
-    /// Of another link, by its Ethernet addresses.
-    Elsewhere,
 }
 
 /// How many frames of each kind passed between A and the captured peers.
@@ -44,7 +43,6 @@ impl Counts {
         match kind {
             Kind::Esp => self.esp += 1,
             Kind::Keepalive => self.keepalive += 1,
-            Kind::Elsewhere => {}
             Kind::Foreign => {
                 self.foreign += 1;
                 let start = &frame[..frame.len().min(64)];
@@ -54,30 +52,13 @@ impl Counts {
     }
 }
 
-/// Classifies an Ethernet frame between A and one of `peers`, on UDP port `port`.
-pub fn classify(frame: &[u8], peers: &[Peer], port: u16) -> Kind {
-    let Some((ethernet, packet)) = frame.split_at_checked(14) else { return Kind::Foreign };
-    let (to, from) = (&ethernet[..6], &ethernet[6..12]);
-    if to == [0; 6] && from == [0; 6] {
-        return Kind::Elsewhere;
-    }
-    for peer in Peer::ALL {
-        let [near, far] = peer.macs();
-        if (to == near && from == far) || (to == far && from == near) {
-            return match peers.contains(&peer) {
-                true => classify_packet(&ethernet[12..], packet, port),
-                false => Kind::Elsewhere,
-            };
-        }
-    }
-    Kind::Foreign
-}
-
-/// IPv4 without options or fragments, UDP on both ports, ESP or a keepalive inside.
-fn classify_packet(kind: &[u8], packet: &[u8], port: u16) -> Kind {
+/// Classifies an Ethernet frame: IPv4 without options or fragments, UDP from `port`
+/// to `port`, ESP or a keepalive inside.
+pub fn classify(frame: &[u8], port: u16) -> Kind {
     const IP: usize = 20;
     const UDP: usize = 8;
-    if kind != [0x08, 0x00] || packet.len() <= IP + UDP || packet[0] != 0x45 {
+    let Some((ethernet, packet)) = frame.split_at_checked(14) else { return Kind::Foreign };
+    if ethernet[12..] != [0x08, 0x00] || packet.len() <= IP + UDP || packet[0] != 0x45 {
         return Kind::Foreign;
     }
     let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
@@ -99,7 +80,8 @@ fn classify_packet(kind: &[u8], packet: &[u8], port: u16) -> Kind {
 /// A packet socket on every device of the calling thread's network.
 pub struct Capture {
     socket: OwnedFd,
-    peers: Vec<Peer>,
+    /// The devices whose frames count.
+    devices: Vec<u32>,
     port: u16,
 }
 
@@ -121,7 +103,8 @@ impl Capture {
         if sockopt::set_socket_recv_buffer_size_force(&socket, 64 << 20).is_err() {
             sockopt::set_socket_recv_buffer_size(&socket, 64 << 20)?;
         }
-        Ok(Self { socket, peers: peers.to_vec(), port })
+        let devices = peers.iter().map(|peer| peer.device()).collect();
+        Ok(Self { socket, devices, port })
     }
 
     /// Counts frames until `stop`, looking every few milliseconds: waking for
@@ -141,12 +124,15 @@ impl Capture {
     fn drain(&self, counts: &mut Counts) {
         let mut frame = [0; 256];
         loop {
-            match recv(&self.socket, &mut frame[..], RecvFlags::TRUNC) {
-                Ok((kept, _)) => {
-                    let frame = &frame[..kept];
-                    counts.count(classify(frame, &self.peers, self.port), frame);
+            match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut frame) {
+                Ok((kept, device)) => {
+                    // A frame of no device does not exist; were there one, it would count.
+                    let device = device.and_then(|device| u32::try_from(device.ifindex()).ok());
+                    if device.is_none_or(|device| self.devices.contains(&device)) {
+                        counts.count(classify(&frame[..kept], self.port), &frame[..kept]);
+                    }
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return,
             }
         }
