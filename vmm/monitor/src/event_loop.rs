@@ -128,9 +128,15 @@ fn drain(event: &EventFd) {
 }
 
 impl EventLoop {
-    /// Whether programs can be run; until then, [`EventLoop::knock`] has to be called now and then.
+    /// Whether programs can be run; until then the bell has to be rung now and then.
     pub(crate) fn ready(&self) -> bool {
         self.state.ready_ns.is_some()
+    }
+
+    /// Wakes the loop itself.
+    pub(crate) fn ring(&self) {
+        // A full counter is one that wakes anyway.
+        let _ = self.bell.write(1);
     }
 
     fn finish(&mut self, end: End) {
@@ -216,35 +222,45 @@ impl EventLoop {
     /// Moves bytes between the guest and the clients until nothing moves at once.
     fn serve_vsock(&mut self, ops: &mut EventOps) {
         loop {
-            self.serve_clients(ops);
-            self.knock();
-            let Some(vsock) = &mut self.state.vsock else { return };
-            let served = vsock.serve(&self.memory);
-            if served.notify {
-                self.vsock_port.signal.raise();
-            } else if !served.more {
+            let more = match &mut self.state.vsock {
+                Some(vsock) => {
+                    let served = vsock.serve(&self.memory);
+                    if served.notify {
+                        self.vsock_port.signal.raise();
+                    }
+                    served.more
+                }
+                None => false,
+            };
+            let touched = self.serve_clients(ops) | self.knock();
+            if !more && !touched {
                 return;
             }
         }
     }
 
     /// Finds out whether the guest runs programs: it does when it takes a connection.
-    pub(crate) fn knock(&mut self) {
+    /// Whether that touched the vsock device.
+    fn knock(&mut self) -> bool {
         let state = &mut self.state;
-        let (None, Some(vsock)) = (state.ready_ns, &mut state.vsock) else { return };
+        let (None, Some(vsock)) = (state.ready_ns, &mut state.vsock) else { return false };
         let stage = match state.knock {
             Some(id) => vsock.connection(id).map(|connection| connection.stage()),
-            None => Some(Stage::Refused),
+            None => None,
         };
+        let refused = stage == Some(Stage::Refused);
         match (stage, state.knock) {
-            (Some(Stage::Connecting), _) => {}
+            (Some(Stage::Connecting), _) => false,
             (Some(Stage::Open), Some(id)) => {
                 vsock.close(id);
                 state.ready_ns = Some(sys::clock::monotonic_ns());
+                true
             }
             (_, old) => {
                 old.into_iter().for_each(|id| vsock.close(id));
                 state.knock = vsock.connect(EXEC_PORT);
+                // A guest that refuses is asked again at the next event, not at once.
+                !refused
             }
         }
     }
@@ -261,10 +277,11 @@ impl EventLoop {
         }
     }
 
-    fn serve_clients(&mut self, ops: &mut EventOps) {
+    /// Moves what the clients have and take; whether that touched the vsock device.
+    fn serve_clients(&mut self, ops: &mut EventOps) -> bool {
         let status =
             || status(self.spawned_ns, self.state.ready_ns, &self.own_memory, &self.memory);
-        let mut over = Vec::new();
+        let (mut over, mut touched) = (Vec::new(), false);
         for (number, client) in &mut self.state.clients {
             match client.pump(self.state.vsock.as_mut(), &status) {
                 Need::Events(set) => {
@@ -277,12 +294,15 @@ impl EventLoop {
                     self.state.end.get_or_insert(End::Stopped);
                 }
             }
+            touched |= client.touched();
         }
+        touched |= !over.is_empty();
         for client in over.iter().filter_map(|number| self.state.clients.remove(number)) {
             client.hang_up(self.state.vsock.as_mut());
             ops.remove(Events::empty(client.stream()))
                 .expect("a client's descriptor is in the epoll set while it is open");
         }
+        touched
     }
 }
 

@@ -46,12 +46,25 @@ pub(crate) struct Relay {
     wish: Wish,
     to_guest: Vec<u8>,
     to_client: Vec<u8>,
+    /// Whether the last pump changed the guest's connection, which has to be served then.
+    touched: bool,
 }
 
 impl Relay {
     /// A client that just connected; `stream` does not block.
     pub(crate) fn new(stream: UnixStream) -> Relay {
-        Relay { stream, wish: Wish::Unknown, to_guest: Vec::new(), to_client: Vec::new() }
+        Relay {
+            stream,
+            wish: Wish::Unknown,
+            to_guest: Vec::new(),
+            to_client: Vec::new(),
+            touched: false,
+        }
+    }
+
+    /// Whether the last pump gave the vsock device something to do.
+    pub(crate) fn touched(&self) -> bool {
+        self.touched
     }
 
     pub(crate) fn stream(&self) -> &UnixStream {
@@ -60,6 +73,7 @@ impl Relay {
 
     /// Moves what can be moved. `status` is called when a client asks for it.
     pub(crate) fn pump(&mut self, vsock: Option<&mut Vsock>, status: &dyn Fn() -> Status) -> Need {
+        self.touched = false;
         let alive = self.receive();
         match self.wish {
             Wish::Unknown if alive.is_ok() => {
@@ -70,7 +84,10 @@ impl Relay {
             Wish::Ready if status().ready => self.answer(&status()),
             Wish::Program(id) => match vsock {
                 Some(vsock) if alive.is_ok() => self.exchange(vsock, id),
-                Some(vsock) => vsock.close(id),
+                Some(vsock) => {
+                    vsock.close(id);
+                    self.touched = true;
+                }
                 None => self.wish = Wish::Nothing,
             },
             Wish::Unknown | Wish::Ready | Wish::Nothing => {}
@@ -158,6 +175,7 @@ impl Relay {
                 first.append(&mut self.to_guest);
                 self.to_guest = first;
                 self.wish = Wish::Program(id);
+                self.touched = true;
                 self.exchange(vsock, id);
             }
         }
@@ -171,17 +189,20 @@ impl Relay {
         };
         let sent = connection.send(&self.to_guest);
         self.to_guest.drain(..sent);
+        self.touched |= sent > 0;
         if self.to_client.len() < CHUNK {
             let start = self.to_client.len();
             self.to_client.resize(start + connection.readable().min(CHUNK), 0);
             let length = connection.read(&mut self.to_client[start..]);
             self.to_client.truncate(start + length);
+            self.touched |= length > 0;
         }
         if connection.stage() == Stage::Refused {
             vsock.close(id);
             self.refuse("portspace: the guest does not run programs yet; try again in a moment\n");
         } else if connection.ended() && connection.readable() == 0 {
             vsock.close(id);
+            self.touched = true;
             self.wish = Wish::Nothing;
         }
     }

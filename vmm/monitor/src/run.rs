@@ -87,10 +87,11 @@ pub fn run(settings: &Settings, switch: UnixStream, control: UnixListener) -> Re
         if let Some(end) = event_loop.state.end.take() {
             break end;
         }
-        event_loop.knock();
-        // While the guest starts, knock again soon.
-        let wait_ms = if event_loop.ready() { -1 } else { 5 };
-        manager.run_with_timeout(wait_ms).map_err(setup)?;
+        // While the guest starts, try again soon whether it runs programs.
+        let wait_ms = if event_loop.ready() { -1 } else { STARTING_MS };
+        if manager.run_with_timeout(wait_ms).map_err(setup)? == 0 {
+            manager.subscriber_mut(subscriber).expect("it is never removed").ring();
+        }
     };
     match end {
         End::Stopped => Ok(()),
@@ -99,6 +100,9 @@ pub fn run(settings: &Settings, switch: UnixStream, control: UnixListener) -> Re
         End::Kvm(words) => Err(Failure::Kvm(name(), words)),
     }
 }
+
+/// How often a starting guest is asked whether it runs programs.
+const STARTING_MS: i32 = 2;
 
 /// Makes everything, starts the vCPU's and the files' threads, and returns the loop.
 fn assemble(
