@@ -4,7 +4,7 @@
 //! The personal network and the bare endpoint have the same algorithm.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -207,7 +207,7 @@ impl<'a> Ways<'a> {
 ///
 /// # Errors
 /// It cannot be started.
-pub fn start_bare(host: &Host, file: &PathBuf) -> Outcome<Service> {
+pub fn start_bare(host: &Host, file: &Path) -> Outcome<Service> {
     let file = file.to_string_lossy();
     Service::start(host, "bare IPsec", host.portspace(&["bare", &file]))
 }

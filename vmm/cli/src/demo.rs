@@ -18,6 +18,7 @@ use crate::lab::capture::{Capture, Counts};
 use crate::lab::network::{Endpoint, Keys, random};
 use crate::lab::service::{Ended, Service, finish};
 use crate::lab::{self, Host, Lab, Peer};
+use crate::processes::last_sentence;
 use crate::progress::Progress;
 use crate::report::{Report, Space};
 
@@ -29,7 +30,7 @@ const PARCEL: &str = "parcel.bin";
 const PARCEL_BYTES: usize = 4 << 20;
 
 /// Longest wait for what must work.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// How long something that must not be reachable is tried.
 const TRY: Duration = Duration::from_secs(2);
@@ -186,8 +187,8 @@ impl<'a> Scene<'a> {
     fn space(&self, role: Role) -> Outcome<Space> {
         #[derive(Deserialize)]
         struct Inspection {
-            vm: Vm,
-            switch: Switch,
+            vm: Option<Vm>,
+            switch: Option<Switch>,
         }
         #[derive(Deserialize)]
         struct Vm {
@@ -204,14 +205,22 @@ impl<'a> Scene<'a> {
             let mut inspect = self.lab.a.portspace(&["inspect", role.name, "--json"]);
             let ended = expect(finish(&mut inspect, PATIENCE)?, "inspect")?;
             let seen: Inspection = serde_json::from_str(&ended.out)
-                .or_fail(|| format!("space {} does not run any more", role.name))?;
-            if let Some(answered_ns) = seen.switch.first_answer_ns {
+                .or_fail(|| format!("cannot inspect space {}", role.name))?;
+            let (Some(vm), Some(switch)) = (seen.vm, seen.switch) else {
+                let log = format!("run/spaces/{}/vm.log", role.name);
+                let said = last_sentence(&self.lab.a.directory.join(log));
+                let said =
+                    said.unwrap_or_else(|| "its VM process or the switch was killed".to_owned());
+                let sentence = format!("space {} does not run any more", role.name);
+                return Err(Failure::because(sentence, said));
+            };
+            if let Some(answered_ns) = switch.first_answer_ns {
                 return Ok(Space {
                     name: role.name.to_owned(),
                     address: self.lab.a.address.to_string(),
-                    boot_ms: answered_ns.saturating_sub(seen.vm.started_ns) as f64 / 1e6,
-                    vm_kib: seen.vm.vm_kib,
-                    guest_kib: seen.vm.guest_kib,
+                    boot_ms: answered_ns.saturating_sub(vm.started_ns) as f64 / 1e6,
+                    vm_kib: vm.vm_kib,
+                    guest_kib: vm.guest_kib,
                 });
             }
             if sys::clock::monotonic_ns() - start > 5_000_000_000 {

@@ -119,7 +119,9 @@ pub(crate) fn threshold(arguments: &[String]) -> Outcome<ExitCode> {
     let status = command.status().or_fail(failed)?;
     match exit_of(status) {
         Some(code) => Ok(ExitCode::from(code)),
-        None => Err(Failure::new(format!("the first process of the lab was killed ({status})"))),
+        None => Err(Failure::new(format!(
+            "the first process of the lab was killed ({status}), and with it all others; run it again"
+        ))),
     }
 }
 
