@@ -10,7 +10,7 @@ fn portspace(home: &Path, arguments: &[&str]) -> Output {
         .env("PORTSPACE_RUNTIME_DIR", home.join("run"))
         .env("PORTSPACE_STATE_DIR", home.join("state"))
         .output()
-        .unwrap()
+        .expect("the binary was built for this test")
 }
 
 fn sentence(output: &Output) -> String {
