@@ -48,8 +48,10 @@ pub struct Config {
     pub name: SpaceName,
     /// Guest memory, bytes; whole pages.
     pub memory_bytes: u64,
-    /// Longest spin before sleeping, microseconds; `None` is the default of each process.
+    /// Longest spin of the switch or of a bare endpoint before it sleeps, microseconds.
     pub spin_us: Option<u32>,
+    /// Longest spin of the guest before it sleeps, microseconds.
+    pub guest_spin_us: Option<u32>,
     /// What the space is bound to: one pair of SAs.
     pub overlay: Overlay,
     /// The directory of the parent that is seen inside; `None`: an empty file space.

@@ -133,7 +133,7 @@ impl Spaces {
             mac: attached.mac,
             mtu: attached.mtu,
             memory_bytes,
-            spin_us,
+            spin_us: config.guest_spin_us.unwrap_or(switch::DEFAULT_GUEST_SPIN_US),
             lowers: vec![root.clone().unwrap_or_else(|| paths.empty())],
             upper: paths.upper(),
             work: paths.work(),

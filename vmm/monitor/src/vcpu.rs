@@ -6,10 +6,14 @@ use abi::layout::{MESSAGE_PORT, POWER_PORT, SLEEP_FOREVER, SLEEP_PORT};
 use boot::tables::FAULT;
 use kvm::{Vcpu, VcpuExit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sys::sched::Class;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::End;
 use crate::bus::Bus;
+
+/// The longest slice that sched_setattr(2) gives.
+const SLICE_NS: u64 = 100_000_000;
 
 /// Most bytes kept of a guest's panic message.
 const MAX_MESSAGE: usize = 4096;
@@ -34,6 +38,12 @@ enum Step {
 impl Runner {
     /// Runs the guest to its end.
     pub(crate) fn run(mut self) -> End {
+        // A guest spins, and cannot yield in its ring: with the longest slice there is, any thread
+        // that wakes has the earlier deadline and takes the core at once. A kernel that has no
+        // such slices (before 6.12) refuses nothing and keeps its own.
+        if let Err(error) = sys::sched::set_class_and_slice(Class::Normal, SLICE_NS) {
+            log::warn!("the vCPU keeps the usual scheduling slice: {error}");
+        }
         loop {
             match self.step() {
                 Step::Go => {}

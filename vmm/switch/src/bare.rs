@@ -129,7 +129,7 @@ impl Endpoint {
             tun,
             socket,
             events,
-            spin: Spin::new(options.spin_us),
+            spin: Spin::new(options.spin_us, sys::sched::cores()),
             counters: LoopCounters::default(),
             received: Received::default(),
             batch: Batch::default(),
@@ -143,7 +143,7 @@ impl Endpoint {
             let timeout_ns = if self.turn() {
                 self.spin.worked();
                 0
-            } else if self.spin.idle(monotonic_ns) == Idle::Sleep {
+            } else if self.spin.idle(monotonic_ns(), 0) == Idle::Sleep {
                 self.counters.wakeups += 1;
                 u64::MAX
             } else {

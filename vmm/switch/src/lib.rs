@@ -13,4 +13,4 @@ pub mod tunnel;
 pub mod vhost;
 
 pub use bare::bare;
-pub use run::{DEFAULT_SPIN_US, Failure, Options, run};
+pub use run::{DEFAULT_GUEST_SPIN_US, DEFAULT_SPIN_US, Failure, Options, run};

@@ -52,6 +52,13 @@ pub struct Options {
 /// How long to spin where nobody says otherwise, microseconds.
 pub const DEFAULT_SPIN_US: u32 = 50;
 
+/// How long a guest spins where nobody says otherwise, microseconds: more than a round trip takes
+/// that has to wake it, or it would sleep through every one.
+pub const DEFAULT_GUEST_SPIN_US: u32 = 1000;
+
+/// How long after its last packet a guest is taken to spin.
+const GUEST_SPIN_NS: u64 = DEFAULT_GUEST_SPIN_US as u64 * 1000;
+
 /// Why the switch cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -97,6 +104,8 @@ struct Space {
     first_answer_ns: Option<u64>,
     /// Chains were given back since the guest was last told.
     touched: bool,
+    /// When it was last told.
+    touched_ns: u64,
 }
 
 struct Switch {
@@ -153,7 +162,7 @@ fn serve(options: &Options, listener: &Listener) -> Result<(), Failure> {
         received: Received::default(),
         batch: Batch::default(),
         events,
-        spin: Spin::new(options.spin_us),
+        spin: Spin::new(options.spin_us, sys::sched::cores()),
         counters: LoopCounters::default(),
         end_at_ns: monotonic_ns() + PATIENCE_NS,
     };
@@ -172,14 +181,27 @@ impl Switch {
     /// Moves packets once; gives how long to wait for events, if it is time to look at them.
     fn look(&mut self, turns: &mut u32) -> Option<u64> {
         *turns += 1;
-        if self.turn() {
+        let worked = self.turn();
+        let now_ns = monotonic_ns();
+        let guests = self.spinning_guests(now_ns);
+        if worked {
             self.spin.worked();
-        } else if self.spin.idle(monotonic_ns) == Idle::Sleep {
+        }
+        // Where spinning is no use, a turn that drained its sockets need not look once more.
+        let done = self.spin.crowded(guests) && self.received.drained();
+        if worked && !done {
+            return self.after(turns);
+        }
+        if self.spin.idle(now_ns, guests) == Idle::Sleep {
             *turns = 0;
             return Some(self.prepare_to_sleep());
-        } else {
-            sys::sched::give_way();
         }
+        sys::sched::give_way();
+        self.after(turns)
+    }
+
+    /// Requests wait for some turns, not for ever.
+    fn after(&self, turns: &mut u32) -> Option<u64> {
         if *turns < TURNS_BETWEEN_REQUESTS {
             return None;
         }
@@ -193,8 +215,12 @@ impl Switch {
         for at in 0..self.sockets.len() {
             worked |= self.receive(at);
         }
-        if worked {
-            self.notify();
+        // A guest that needs no notification spins: its answer is a moment away.
+        if worked && self.notify() == 0 {
+            let spaces = &self.spaces;
+            self.spin.briefly(monotonic_ns, || {
+                spaces.iter().flatten().any(|space| space.backend.device().port.has_work())
+            });
         }
         let mut frames = 0;
         for (place, space) in self.spaces.iter_mut().enumerate() {
@@ -258,13 +284,25 @@ impl Switch {
         self.counters.send_lost += sent.lost;
     }
 
-    /// Tells the guests whose chains were given back, each at most once per queue.
-    fn notify(&mut self) {
+    /// Tells the guests whose chains were given back, each at most once per queue, and only those
+    /// that wait; gives how many notifications that took.
+    fn notify(&mut self) -> u64 {
+        let now_ns = monotonic_ns();
+        let mut notifications = 0;
         for space in self.spaces.iter_mut().flatten() {
             if std::mem::take(&mut space.touched) {
-                self.counters.notifications += space.backend.device().notify();
+                space.touched_ns = now_ns;
+                notifications += space.backend.device().notify();
             }
         }
+        self.counters.notifications += notifications;
+        notifications
+    }
+
+    /// How many guests are taken to spin: those that moved packets just now.
+    fn spinning_guests(&self, now_ns: u64) -> usize {
+        let spins = |space: &&Space| now_ns.saturating_sub(space.touched_ns) < GUEST_SPIN_NS;
+        self.spaces.iter().flatten().filter(spins).count()
     }
 
     /// Arms every queue; gives how long to sleep: not at all if there are frames already.
@@ -382,7 +420,8 @@ impl Switch {
             self.spaces.resize_with(place + 1, || None);
         }
         log::info!("space {name} attached: {local} to {peer}");
-        self.spaces[place] = Some(Space { name, backend, first_answer_ns: None, touched: false });
+        self.spaces[place] =
+            Some(Space { name, backend, first_answer_ns: None, touched: false, touched_ns: 0 });
         Ok(theirs)
     }
 

@@ -67,6 +67,11 @@ fn set(class: Class, runtime_ns: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// How many cores the process may run on.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Lets any other runnable thread of this core go first.
 pub fn give_way() {
     rustix::thread::sched_yield();

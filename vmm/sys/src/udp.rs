@@ -130,6 +130,8 @@ impl UdpSocket {
             libc::recvmmsg(self.fd.as_raw_fd(), headers, count, flags, std::ptr::null_mut())
         };
         batch.filled = usize::try_from(got).unwrap_or(0);
+        // The one after the last was tried and found empty.
+        batch.used = batch.filled + 1;
         if got >= 0 {
             return Ok(got > 0);
         }
@@ -146,16 +148,21 @@ impl UdpSocket {
     /// A message that the kernel refuses is passed over: to its sender it is a lost packet. When the
     /// kernel's queue is full the rest is given up as well.
     pub fn send(&self, messages: &[Message<'_>], sent: &mut Sent) {
+        if messages.len() == 1 {
+            // The usual case of a round trip: no arrays to be filled for one.
+            return self.send_chunk::<1>(messages, sent);
+        }
         for chunk in messages.chunks(BATCH) {
-            self.send_chunk(chunk, sent);
+            self.send_chunk::<BATCH>(chunk, sent);
         }
     }
 
-    fn send_chunk(&self, chunk: &[Message<'_>], sent: &mut Sent) {
-        let mut names = [raw_address(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); BATCH];
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
-        let mut controls = [Control::EMPTY; BATCH];
-        let mut headers = [EMPTY_HEADER; BATCH];
+    /// Sends at most `N` messages.
+    fn send_chunk<const N: usize>(&self, chunk: &[Message<'_>], sent: &mut Sent) {
+        let mut names = [raw_address(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0)); N];
+        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; N];
+        let mut controls = [Control::EMPTY; N];
+        let mut headers = [EMPTY_HEADER; N];
         for (at, message) in chunk.iter().enumerate() {
             names[at] = raw_address(message.to);
             let start = message.bytes.as_ptr().cast_mut().cast();
@@ -295,6 +302,8 @@ pub struct Received {
     headers: Vec<libc::mmsghdr>,
     /// Messages of the last receive.
     filled: usize,
+    /// Headers that a receive may have changed since they were prepared.
+    used: usize,
 }
 
 /// Bytes per received message.
@@ -320,14 +329,16 @@ impl Received {
             vectors: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; messages],
             headers: vec![EMPTY_HEADER; messages],
             filled: 0,
+            used: messages,
         }
     }
 
     fn prepare(&mut self) {
+        let used = std::mem::replace(&mut self.used, 1);
         let buffers = self.bytes.chunks_exact_mut(MESSAGE).zip(&mut self.vectors);
         let others = self.names.iter_mut().zip(&mut self.controls);
         for (((buffer, vector), (name, control)), header) in
-            buffers.zip(others).zip(&mut self.headers)
+            buffers.zip(others).zip(&mut self.headers).take(used)
         {
             *vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: MESSAGE };
             header.msg_len = 0;
@@ -339,6 +350,11 @@ impl Received {
             header.msg_hdr.msg_controllen = CONTROL;
             header.msg_hdr.msg_flags = 0;
         }
+    }
+
+    /// Whether the last receive took all there was: more comes with an event of its own.
+    pub fn drained(&self) -> bool {
+        self.filled < self.headers.len()
     }
 
     /// Each received datagram with its sender, in order; joined ones are cut apart again.

@@ -86,6 +86,19 @@ struct Files {
 #[serde(deny_unknown_fields)]
 struct Tuning {
     spin_us: Option<Spanned<u32>>,
+    guest_spin_us: Option<Spanned<u32>>,
+}
+
+fn at_most_a_second(
+    source: &Source<'_>,
+    spin: Option<Spanned<u32>>,
+) -> Result<Option<u32>, Mistake> {
+    match spin {
+        Some(spin) if *spin.get_ref() > 1_000_000 => {
+            Err(at(source, &spin, "is longer than a second; use at most 1000000"))
+        }
+        spin => Ok(spin.map(Spanned::into_inner)),
+    }
 }
 
 impl File {
@@ -109,14 +122,10 @@ impl File {
             return Err(at(source, mask, what));
         }
         let root = self.files.root.map(|root| absolute(source, root)).transpose()?;
-        let spin_us = match self.tuning.spin_us {
-            Some(spin) if *spin.get_ref() > 1_000_000 => {
-                return Err(at(source, &spin, "is longer than a second; use at most 1000000"));
-            }
-            spin => spin.map(Spanned::into_inner),
-        };
+        let spin_us = at_most_a_second(source, self.tuning.spin_us)?;
+        let guest_spin_us = at_most_a_second(source, self.tuning.guest_spin_us)?;
         let overlay = self.overlay.convert(source)?;
-        Ok(Config { name, memory_bytes, spin_us, overlay, root })
+        Ok(Config { name, memory_bytes, spin_us, guest_spin_us, overlay, root })
     }
 }
 
