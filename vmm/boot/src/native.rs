@@ -93,8 +93,8 @@ pub fn load_code(memory: &GuestMemoryMmap, code: &[u8]) -> Result<Start, LoadFai
     Ok(tables::write(memory, memory_bytes, IMAGE_BASE, &[(IMAGE_BASE..IMAGE_BASE + PAGE, may)])?)
 }
 
-/// What the kernel needs at the least beside its image: rings, stacks of programs, buffers.
-const LEAST_HEAP: u64 = 1024 * 1024;
+/// What the kernel needs at the least beside its image: its buffers take 1.2 MB at the start.
+const LEAST_HEAP: u64 = 2 * 1024 * 1024;
 
 fn write_start_page(memory: &GuestMemoryMmap, page: &StartPage) -> Result<(), GuestMemoryError> {
     let mut bytes = Vec::with_capacity(size_of::<StartPage>());

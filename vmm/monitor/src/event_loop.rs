@@ -8,6 +8,7 @@ use std::sync::mpsc::Receiver;
 
 use abi::layout::{EXEC_PORT, Place};
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use rustix::net::{SocketFlags, accept_with};
 use virtio::Queue;
 use virtio::console::Console;
 use virtio::entropy::Entropy;
@@ -266,13 +267,15 @@ impl EventLoop {
     }
 
     fn accept(&mut self, ops: &mut EventOps) {
-        let Ok((stream, _)) = self.listener.accept() else { return };
+        // Not blocking from the start: the jail has no way to change that later.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let Ok(stream) = accept_with(&self.listener, flags).map(UnixStream::from) else { return };
         let Some(number) = (0..MAX_CLIENTS).find(|number| !self.state.clients.contains_key(number))
         else {
             return;
         };
         let events = Events::with_data(&stream, token::CLIENTS + number, EventSet::IN);
-        if stream.set_nonblocking(true).is_ok() && ops.add(events).is_ok() {
+        if ops.add(events).is_ok() {
             self.state.clients.insert(number, Relay::new(stream));
         }
     }

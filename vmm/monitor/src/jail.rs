@@ -11,7 +11,10 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreatedAttr, Scope,
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 use crate::Settings;
 
@@ -32,16 +35,21 @@ pub enum JailFailure {
 /// Locks the calling thread and those it starts later into what `settings` name.
 pub(crate) fn enter(settings: &Settings) -> Result<(), JailFailure> {
     restrict_files(settings)?;
-    let allowed: BTreeMap<i64, Vec<_>> = SYSTEM_CALLS.iter().map(|call| (*call, vec![])).collect();
-    let filter: BpfProgram = SeccompFilter::new(
-        allowed,
-        SeccompAction::Errno(libc::EPERM as u32),
-        SeccompAction::Allow,
-        ARCH.try_into().map_err(seccompiler::Error::Backend)?,
-    )
-    .and_then(TryInto::try_into)
-    .map_err(seccompiler::Error::Backend)?;
-    Ok(seccompiler::apply_filter(&filter)?)
+    Ok(seccompiler::apply_filter(&filter().map_err(seccompiler::Error::Backend)?)?)
+}
+
+fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        SYSTEM_CALLS.iter().map(|call| (*call, vec![])).collect();
+    for (call, orders) in [(libc::SYS_ioctl, IOCTLS), (libc::SYS_fcntl, FCNTLS)] {
+        let rule = |order: &u64| {
+            let (length, equal) = (SeccompCmpArgLen::Dword, SeccompCmpOp::Eq);
+            SeccompRule::new(vec![SeccompCondition::new(1, length, equal, *order)?])
+        };
+        rules.insert(call, orders.iter().map(rule).collect::<Result<_, _>>()?);
+    }
+    let refuse = SeccompAction::Errno(libc::EPERM as u32);
+    SeccompFilter::new(rules, refuse, SeccompAction::Allow, ARCH.try_into()?)?.try_into()
 }
 
 /// As much as the running kernel's Landlock knows of it.
@@ -68,10 +76,22 @@ fn restrict_files(settings: &Settings) -> Result<(), JailFailure> {
     Ok(())
 }
 
+/// What the vCPU's thread asks of KVM: KVM_RUN, KVM_GET_REGS, KVM_GET_SREGS.
+///
+/// No FIONBIO: the eventfds that the switch signals are shared, and so is whether they block.
+const IOCTLS: &[u64] = &[0xae80, 0x8090_ae81, 0x8138_ae83];
+
+/// Duplicates and flags of descriptors; no F_SETFL, for the same reason.
+const FCNTLS: &[u64] = &[
+    libc::F_DUPFD_CLOEXEC as u64,
+    libc::F_GETFD as u64,
+    libc::F_SETFD as u64,
+    libc::F_GETFL as u64,
+];
+
 /// What the three threads call once they run, by what for.
 const SYSTEM_CALLS: &[i64] = &[
     // The guest, and waiting.
-    libc::SYS_ioctl,
     libc::SYS_ppoll,
     libc::SYS_poll,
     libc::SYS_epoll_wait,
@@ -99,7 +119,6 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_pread64,
     libc::SYS_pwrite64,
     libc::SYS_lseek,
-    libc::SYS_fcntl,
     libc::SYS_close,
     // The file space.
     libc::SYS_openat2,

@@ -2,8 +2,10 @@
 
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
-/// Takes over what another type owned, so that rustix can use it.
-pub fn owned(fd: impl IntoRawFd) -> OwnedFd {
-    // SAFETY: `IntoRawFd` gives up the ownership of an open descriptor; nobody else has it now.
-    unsafe { OwnedFd::from_raw_fd(fd.into_raw_fd()) }
+use vmm_sys_util::eventfd::EventFd;
+
+/// The descriptor of an event counter, so that rustix can wait for it.
+pub fn owned(event: EventFd) -> OwnedFd {
+    // SAFETY: the counter gives up the descriptor it owned; nobody else has it now.
+    unsafe { OwnedFd::from_raw_fd(event.into_raw_fd()) }
 }
