@@ -37,6 +37,8 @@ pub enum ConnectFailed {
     Refused,
     /// Somebody on the way said so.
     Unreachable(Unreachable),
+    /// The space's own address: programs here have no loopback.
+    Own,
     /// Port 0, address 0.0.0.0, or all ports of ours in use.
     Impossible,
 }
@@ -49,6 +51,7 @@ impl fmt::Display for ConnectFailed {
             }
             ConnectFailed::Refused => f.write_str("connection refused: nobody listens there"),
             ConnectFailed::Unreachable(why) => why.fmt(f),
+            ConnectFailed::Own => f.write_str("that is this space itself; it has no loopback"),
             ConnectFailed::Impossible => f.write_str("no connection can be made to that"),
         }
     }
@@ -117,6 +120,9 @@ impl Net {
 
     fn start(self: &Rc<Net>, to: Ipv4Addr, port: u16) -> Result<(TcpStream, u16), ConnectFailed> {
         let inner = &mut *self.inner.borrow_mut();
+        if inner.interface.ipv4_addr() == Some(to) {
+            return Err(ConnectFailed::Own);
+        }
         let near = inner.free_port().ok_or(ConnectFailed::Impossible)?;
         inner.unreachable.remove(&near);
         let mut socket = socket();

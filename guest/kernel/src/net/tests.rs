@@ -129,6 +129,20 @@ fn near_ports_are_dynamic_ones_and_differ() {
 }
 
 #[test]
+fn the_space_itself_is_no_peer_and_says_so_at_once() {
+    let mut lab = Lab::new();
+    let own = lab.net.inner.borrow().interface.ipv4_addr().expect("it has one");
+    let net = lab.net.clone();
+    let seen = Rc::new(Cell::new(None));
+    let outcome = seen.clone();
+    lab.executor.spawner().spawn(async move {
+        outcome.set(net.connect(own, 7).await.err());
+    });
+    lab.turn();
+    assert_eq!(seen.get(), Some(ConnectFailed::Own));
+}
+
+#[test]
 fn random_numbers_do_not_repeat_soon() {
     let mut random = Random(1);
     let mut numbers: Vec<u64> = (0..1000).map(|_| random.next()).collect();

@@ -1,5 +1,6 @@
 //! `portspace ls`, `inspect`: what there is, for people and as JSON.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use monitor::control::Status;
@@ -105,19 +106,28 @@ pub(super) fn inspect(name: &SpaceName, json: bool) -> Outcome<()> {
 fn show_switch(switch: &SpaceStatus) {
     for pair in &switch.pairs {
         println!(
-            "in       SPI {:#x} {}: {} packets, {} bytes, dropped {:?}",
+            "in       SPI {:#x} {}: {} packets, {} bytes; dropped: {}",
             pair.inbound.spi,
             pair.inbound.cipher,
             pair.inbound.packets,
             pair.inbound.bytes,
-            pair.inbound.drops
+            reasons(&pair.inbound.drops)
         );
         println!(
             "out      SPI {:#x} {}: {} packets, {} bytes",
             pair.outbound.spi, pair.outbound.cipher, pair.outbound.packets, pair.outbound.bytes
         );
     }
-    println!("drops    {:?}", switch.drops);
+    println!("dropped  {}", reasons(&switch.drops));
+}
+
+/// Counts by reason, in a line.
+fn reasons(drops: &BTreeMap<String, u64>) -> String {
+    if drops.is_empty() {
+        return "nothing".to_owned();
+    }
+    let each = drops.iter().map(|(reason, count)| format!("{count} {}", reason.replace('_', " ")));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
