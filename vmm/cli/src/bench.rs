@@ -110,8 +110,8 @@ pub(crate) fn measure(
     for (index, cipher) in CIPHERS.into_iter().enumerate() {
         let spi = 0x2000 + 0x10 * index as u32;
         let ways = Ways::start(lab, cipher, spi)?;
+        progress.step(&format!("{}: warming up", ways.suite));
         for way in ORDERS[0] {
-            progress.step(&format!("{}: trying {way:?}", ways.suite));
             ways.round_trips(way, pace.count.min(500))?;
         }
         let mut taken: [Vec<Distribution>; 3] = Default::default();

@@ -20,7 +20,7 @@ use crate::lab::service::{Ended, Service, finish};
 use crate::lab::{self, Host, Lab, Peer};
 use crate::processes::last_sentence;
 use crate::progress::Progress;
-use crate::report::{Report, Space};
+use crate::report::{Report, Space, to_thousandths};
 
 /// Where the hosts' HTTP servers listen.
 const HTTP_PORT: u16 = 8000;
@@ -218,7 +218,7 @@ impl<'a> Scene<'a> {
                 return Ok(Space {
                     name: role.name.to_owned(),
                     address: self.lab.a.address.to_string(),
-                    boot_ms: answered_ns.saturating_sub(vm.started_ns) as f64 / 1e6,
+                    boot_ms: to_thousandths(answered_ns.saturating_sub(vm.started_ns) as f64 / 1e6),
                     vm_kib: vm.vm_kib,
                     guest_kib: vm.guest_kib,
                 });
@@ -273,8 +273,8 @@ fn make_directory(path: &PathBuf) -> Outcome<()> {
 /// An ordinary web server if there is one: python3's, busybox's, else our own.
 fn web_server(host: &Host, directory: &str) -> (&'static str, Command) {
     let there = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
+        let mut command = host.command(program);
+        command.args(arguments);
         finish(&mut command, Duration::from_secs(10)).is_ok_and(|ended| ended.ok())
     };
     let port = HTTP_PORT.to_string();

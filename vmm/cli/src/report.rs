@@ -61,6 +61,7 @@ impl Figures {
     /// Without rounds.
     pub fn of(rounds: &[Distribution]) -> Self {
         let over = |part: fn(&Distribution) -> f64| median(rounds.iter().map(part).collect());
+        let over = |part| to_thousandths(over(part));
         Self { p50_us: over(|d| d.p50_us), p90_us: over(|d| d.p90_us), p99_us: over(|d| d.p99_us) }
     }
 }
@@ -86,8 +87,14 @@ impl Ratio {
         let ratios: Vec<f64> = pairs.map(|(p, b)| p.p50_us / b.p50_us).collect();
         let min = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         let max = ratios.iter().copied().fold(0.0, f64::max);
-        Self { median: median(ratios), min, max }
+        let [median, min, max] = [median(ratios), min, max].map(to_thousandths);
+        Self { median, min, max }
     }
+}
+
+/// As many digits as a measurement here is worth.
+pub(crate) fn to_thousandths(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 /// The middle of `numbers`, or the mean of the middle two.
