@@ -9,3 +9,4 @@ extern crate alloc;
 pub mod exec;
 pub mod layout;
 pub mod start;
+pub mod vsock;

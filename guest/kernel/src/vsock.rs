@@ -10,8 +10,8 @@ use core::future::poll_fn;
 use core::task::{Context, Poll, Waker};
 
 use crate::hardware::Packets;
-pub use packet::HEADER;
-use packet::{Header, Operation, RECEIVES_NO_MORE, SENDS_NO_MORE};
+pub use abi::vsock::HEADER;
+use abi::vsock::{Header, Operation, RECEIVES_NO_MORE, SENDS_NO_MORE, STREAM};
 
 /// Bytes kept of what the host sends on one stream: the credit it is given.
 const BUFFER: u32 = 64 * 1024;
@@ -121,7 +121,7 @@ impl Vsock {
 impl State {
     fn accept(&mut self, packet: &[u8]) {
         // The host is trusted to follow the protocol; a packet that does not is dropped.
-        let Some((header, data)) = Header::parse(packet) else { return };
+        let Some((header, data)) = packet::parse(packet) else { return };
         if header.operation == Operation::Request {
             return self.request(&header);
         }
@@ -181,6 +181,7 @@ impl State {
             source_port: own_port,
             destination_port: port,
             length: data.len() as u32,
+            socket_type: STREAM,
             operation,
             flags,
             buffer: BUFFER,

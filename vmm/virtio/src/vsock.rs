@@ -12,11 +12,10 @@ use crate::mmio::{Identity, TRANSPORT_FEATURES};
 use crate::ring::{Broken, Ring, Served};
 
 mod connection;
-mod packet;
 
+pub use abi::vsock::HEADER;
+use abi::vsock::{Header, Operation, STREAM};
 pub use connection::{Connection, RECEIVE_BUFFER, SEND_BUFFER, Stage};
-pub use packet::HEADER;
-use packet::{Header, Operation, STREAM};
 
 /// Device type (virtio 1.2 5).
 pub const DEVICE_ID: u32 = 19;
@@ -211,7 +210,7 @@ impl Streams {
 
     fn refuse(&mut self, header: &Header) {
         if header.operation != Operation::Reset && self.refusals.len() < MAX_REFUSALS {
-            self.refusals.push_back(header.reset());
+            self.refusals.push_back(header.answer(Operation::Reset));
         }
     }
 

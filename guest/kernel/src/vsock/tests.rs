@@ -42,7 +42,7 @@ impl Packets for Host {
             return false;
         }
         let packet = [header, payload].concat();
-        let (header, data) = Header::parse(&packet).expect("the guest sends packets");
+        let (header, data) = packet::parse(&packet).expect("the guest sends packets");
         self.from_guest.push((header, data.to_vec()));
         true
     }
@@ -56,6 +56,7 @@ impl Host {
             source_port: 70_000,
             destination_port: 1,
             length: data.len() as u32,
+            socket_type: STREAM,
             operation,
             flags,
             buffer: self.buffer,
@@ -191,7 +192,7 @@ fn writing_waits_while_the_device_takes_nothing() {
     });
     host.say(Operation::Request, 0, b"");
     host.full = true;
-    let big = Header::parse(&host.to_guest.pop_front().expect("the request"))
+    let big = packet::parse(&host.to_guest.pop_front().expect("the request"))
         .map(|(header, _)| Header { buffer: 1000, ..header }.encode().to_vec());
     host.to_guest.extend(big);
     turn(&vsock, &mut host, &mut executor);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::packet::{Header, Operation, RECEIVES_NO_MORE, SENDS_NO_MORE};
+use abi::vsock::{Header, Operation, RECEIVES_NO_MORE, SENDS_NO_MORE};
 
 /// Bytes from the guest kept until the host reads them: the credit it is given.
 pub const RECEIVE_BUFFER: u32 = 64 * 1024;

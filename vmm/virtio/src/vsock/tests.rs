@@ -1,6 +1,6 @@
-use super::packet::{RECEIVES_NO_MORE, SENDS_NO_MORE};
 use super::*;
 use crate::driver::{Chaos, Driver, memory};
+use abi::vsock::{RECEIVES_NO_MORE, SENDS_NO_MORE};
 
 const CID: u32 = 3;
 const PORT: u32 = 1;
@@ -301,7 +301,7 @@ fn a_connection_the_guest_asks_for_is_refused() {
     let asked = guest.header(ConnectionId(80), Operation::Request);
     guest.send(asked, b"");
     let (refusal, _) = guest.hear_one();
-    assert_eq!(refusal, asked.reset());
+    assert_eq!(refusal, asked.answer(Operation::Reset));
     assert_eq!((refusal.source_port, refusal.destination_port), (80, PORT));
     guest.send(guest.header(ConnectionId(80), Operation::Reset), b"");
     assert_eq!(guest.hear(), [], "a reset is not answered");

@@ -1,26 +1,35 @@
-//! The header of every vsock packet (virtio 1.2 5.10.6), little-endian.
+//! The header of every vsock packet (virtio 1.2 5.10.6), little-endian: the same
+//! for the device and for the guest's driver.
 
 /// Bytes of a header.
 pub const HEADER: usize = 44;
 
 /// The only type of socket here (virtio 1.2 5.10.6: VIRTIO_VSOCK_TYPE_STREAM).
-pub(crate) const STREAM: u16 = 1;
+pub const STREAM: u16 = 1;
 
 /// SHUTDOWN: the sender receives no more.
-pub(crate) const RECEIVES_NO_MORE: u32 = 1;
+pub const RECEIVES_NO_MORE: u32 = 1;
 /// SHUTDOWN: the sender sends no more.
-pub(crate) const SENDS_NO_MORE: u32 = 2;
+pub const SENDS_NO_MORE: u32 = 2;
 
 /// What a packet does (`op`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
+    /// Asks for a connection.
     Request,
+    /// Accepts it.
     Response,
+    /// Refuses or ends it.
     Reset,
+    /// Ends a direction, by the flags.
     Shutdown,
+    /// Carries bytes.
     Data,
+    /// Tells how much was taken.
     CreditUpdate,
+    /// Asks for that.
     CreditRequest,
+    /// None of these.
     Unknown(u16),
 }
 
@@ -54,23 +63,32 @@ impl Operation {
 
 /// A header's fields; nothing is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    pub(crate) source_cid: u64,
-    pub(crate) destination_cid: u64,
-    pub(crate) source_port: u32,
-    pub(crate) destination_port: u32,
+pub struct Header {
+    /// The sender's context.
+    pub source_cid: u64,
+    /// The receiver's context.
+    pub destination_cid: u64,
+    /// The sender's port.
+    pub source_port: u32,
+    /// The receiver's port.
+    pub destination_port: u32,
     /// Bytes of payload.
-    pub(crate) length: u32,
-    pub(crate) socket_type: u16,
-    pub(crate) operation: Operation,
-    pub(crate) flags: u32,
-    /// The sender's receive buffer, bytes, and how many it has taken out of it ever.
-    pub(crate) buffer: u32,
-    pub(crate) taken: u32,
+    pub length: u32,
+    /// [`STREAM`], or nothing known.
+    pub socket_type: u16,
+    /// What the packet does.
+    pub operation: Operation,
+    /// Of a SHUTDOWN.
+    pub flags: u32,
+    /// The sender's receive buffer, bytes.
+    pub buffer: u32,
+    /// Bytes the sender has taken out of it ever, modulo 2^32.
+    pub taken: u32,
 }
 
 impl Header {
-    pub(crate) fn parse(bytes: &[u8; HEADER]) -> Header {
+    /// Reads the fields.
+    pub fn parse(bytes: &[u8; HEADER]) -> Header {
         Header {
             source_cid: u64::from_le_bytes(field(bytes, 0)),
             destination_cid: u64::from_le_bytes(field(bytes, 8)),
@@ -85,7 +103,8 @@ impl Header {
         }
     }
 
-    pub(crate) fn encode(&self) -> [u8; HEADER] {
+    /// The header as it is on the ring.
+    pub fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[0..8].copy_from_slice(&self.source_cid.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.destination_cid.to_le_bytes());
@@ -100,8 +119,8 @@ impl Header {
         bytes
     }
 
-    /// The refusal of this packet.
-    pub(crate) fn reset(&self) -> Header {
+    /// A packet back to the sender of this one, without data or credit.
+    pub fn answer(&self, operation: Operation) -> Header {
         Header {
             source_cid: self.destination_cid,
             destination_cid: self.source_cid,
@@ -109,7 +128,7 @@ impl Header {
             destination_port: self.source_port,
             length: 0,
             socket_type: self.socket_type,
-            operation: Operation::Reset,
+            operation,
             flags: 0,
             buffer: 0,
             taken: 0,
