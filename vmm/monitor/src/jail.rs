@@ -175,3 +175,6 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+
+#[cfg(test)]
+mod tests;

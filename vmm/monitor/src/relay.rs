@@ -239,3 +239,6 @@ const CANNOT_RUN: u8 = 126;
 fn again(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+mod tests;
