@@ -1,1 +1,107 @@
-//! Whole-system tests and their harness.
+//! The harness of the whole-system tests: real processes, real VMs, in hosts made
+//! out of network namespaces.
+//!
+//! A test binary is the portspace binary under test at the same time: the lab
+//! starts `/proc/self/exe` in its roles.
+#![expect(clippy::disallowed_types, reason = "tests use files and sockets as any program would")]
+
+mod space;
+
+use std::fs::OpenOptions;
+use std::process::ExitCode;
+
+use cli::lab::{self, Lab};
+use libtest_mimic::{Arguments, Completion, Trial};
+
+pub use space::{PATIENCE, Space, eventually, run};
+
+/// A test by the sentence it proves. It panics where that is wrong.
+pub type Test = (&'static str, fn(&Lab));
+
+/// The first argument of the process that runs the tests inside the lab.
+const INSIDE: &str = "tests-inside";
+
+/// The first argument of a process that only finds out whether there can be a lab.
+const TRY: &str = "tests-try";
+
+/// Whether this process is to be portspace, started by the lab: then it is, and its status is given.
+pub fn as_portspace() -> Option<ExitCode> {
+    const ROLES: [&str; 12] = [
+        "up",
+        "run",
+        "ls",
+        "inspect",
+        "stop",
+        "rm",
+        "bare",
+        "switch",
+        "vm",
+        "tool",
+        "lab-threshold",
+        "demo",
+    ];
+    let first = std::env::args().nth(1)?;
+    let is_role = ROLES.contains(&first.as_str()) || first == "demo-inside";
+    is_role.then(cli::main)
+}
+
+/// Runs `tests` one after the other inside a lab of their own, or ignores them all with the reason.
+pub fn in_lab(what: &str, tests: &'static [Test]) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some(TRY) => ExitCode::SUCCESS,
+        Some(INSIDE) => {
+            lab::settle().expect("the first process of a lab settles in it");
+            let lab: &'static Lab = Box::leak(Box::new(Lab::build().expect("hosts can be made")));
+            let trials = tests.iter().map(|(name, test)| {
+                Trial::test(*name, move || {
+                    test(lab);
+                    Ok(())
+                })
+            });
+            let mut arguments = Arguments::from_iter(arguments);
+            arguments.filter = arguments.filter.take().filter(|filter| filter != INSIDE);
+            arguments.test_threads = Some(1);
+            libtest_mimic::run(&arguments, trials.collect()).exit_code()
+        }
+        _ => {
+            if !arguments.iter().any(|argument| argument == "--list")
+                && let Err(reason) = means()
+            {
+                let trials = tests.iter().map(|(name, _)| ignored(name, &reason)).collect();
+                return libtest_mimic::run(&Arguments::from_args(), trials).exit_code();
+            }
+            if arguments.iter().any(|argument| argument == "--list") {
+                let trials = tests.iter().map(|(name, _)| ignored(name, "")).collect();
+                return libtest_mimic::run(&Arguments::from_args(), trials).exit_code();
+            }
+            let inside: Vec<String> = std::iter::once(INSIDE.to_owned()).chain(arguments).collect();
+            lab::enter(what, &inside).unwrap_or_else(|failure| {
+                eprintln!("{}", failure.chain());
+                ExitCode::FAILURE
+            })
+        }
+    }
+}
+
+/// A test that says why it is not run.
+pub fn ignored(name: &str, reason: &str) -> Trial {
+    let reason = reason.to_owned();
+    Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
+}
+
+/// What every whole-system test needs.
+///
+/// # Errors
+/// What is missing, as a reason to ignore a test.
+pub fn means() -> Result<(), String> {
+    for device in ["/dev/kvm", "/dev/net/tun"] {
+        let opened = OpenOptions::new().read(true).write(true).open(device);
+        opened.map_err(|error| format!("{device} cannot be opened: {error}"))?;
+    }
+    match lab::enter("a lab", &[TRY.to_owned()]) {
+        Ok(code) if code == ExitCode::SUCCESS => Ok(()),
+        Ok(_) => Err("namespaces cannot be made".to_owned()),
+        Err(failure) => Err(format!("namespaces cannot be made: {}", failure.chain())),
+    }
+}
