@@ -1,4 +1,5 @@
 //! The demo as a black box, run and interrupted.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;

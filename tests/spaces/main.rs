@@ -1,4 +1,9 @@
 //! Spaces as their users meet them: real VMs on host A, real IPsec to B and C.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a test fails by panicking, and uses sockets as any program would"
+)]
 
 mod failures;
 mod life;
