@@ -96,11 +96,17 @@ impl Spaces {
         let lock = lock(&name, &paths)?;
         // The lock is ours: whatever else is there was left by a killed process.
         clear(&paths);
+        let is_new = !paths.state.exists();
         let started = self.start(file, config, &paths, lock, &control);
         if started.is_err() {
             // The log stays for who wants to know more; the next start empties it.
             clear(&paths);
             let _ = fs::remove_file(paths.lock());
+            if is_new {
+                // It never ran: there is nothing of it to keep, nor to list.
+                let _ = fs::remove_dir_all(&paths.runtime);
+                let _ = fs::remove_dir_all(&paths.state);
+            }
         }
         started.map_err(|error| Failure::because(format!("cannot start space {name}"), error))
     }
