@@ -84,6 +84,8 @@ pub async fn run(name: &str, context: Context) -> u8 {
         "fetch" => network::fetch(&context).await,
         "help" => show::help(&context).await,
         "ls" => file::ls(&context).await,
+        // Not in the list: only for seeing what becomes of a guest that panics.
+        "panic" => panic!("{}", context.arguments.join(" ")),
         "ping" => network::ping(&context).await,
         "raw" => raw::raw(&context).await,
         "rtt" => rtt::rtt(&context).await,

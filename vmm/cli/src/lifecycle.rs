@@ -52,6 +52,16 @@ pub(crate) struct Running {
     pub(crate) paths: SpacePaths,
 }
 
+impl Running {
+    /// Why it ended, asked once its connection is gone: its last sentence is written by then,
+    /// or in a moment.
+    pub(crate) fn reason(&self) -> String {
+        // Without an end in time there is still what the log says.
+        let _ = unlocks(&self.paths, STOP_PATIENCE);
+        vm::reason(&self.paths)
+    }
+}
+
 /// Every space of this user.
 #[derive(Clone, Debug)]
 pub(crate) struct Spaces {
@@ -285,14 +295,19 @@ fn clear(paths: &SpacePaths) {
     }
 }
 
+/// Why a space that does not run ended, unless it was stopped or never ran.
+pub(crate) fn ended(paths: &SpacePaths) -> Option<String> {
+    paths.note().exists().then(|| vm::reason(paths))
+}
+
 fn not_running(name: &SpaceName, paths: &SpacePaths) -> Failure {
     let known = paths.state.exists();
     // A note without a holder of the lock: the process was killed or the guest failed.
     let ended = paths.note().exists();
     Failure::new(match (known, ended) {
         (_, true) => format!(
-            "space {name} has ended by itself{}; start it again with: portspace up",
-            vm::last_words(paths)
+            "space {name} has ended by itself ({}); start it again with: portspace up",
+            vm::reason(paths)
         ),
         (true, false) => format!("space {name} is stopped; start it with: portspace up"),
         (false, false) => format!("there is no space {name}; portspace ls lists those there are"),
@@ -333,5 +348,8 @@ mod tests {
         fs::write(paths.log(), "portspace: the guest failed: out of memory\n").unwrap();
         let text = not_running(&name, &paths).to_string();
         assert!(text.contains("has ended by itself (the guest failed: out of memory)"), "{text}");
+        fs::write(paths.log(), "guest: hello\n").unwrap();
+        let text = not_running(&name, &paths).to_string();
+        assert!(text.contains("its VM process was killed"), "{text}");
     }
 }

@@ -112,8 +112,22 @@ pub(crate) fn detach() {
     let _ = rustix::process::setsid();
 }
 
-/// What a process said last: the sentence `main` prints, without the program's name.
+/// What a process said last, without the program's name.
 pub(crate) fn last_sentence(log: &Path) -> Option<String> {
+    let line = last_line(log)?;
+    Some(line.strip_prefix(OWN_NAME).unwrap_or(&line).to_owned())
+}
+
+/// The sentence `main` printed when the process failed, without the program's name;
+/// `None` if it was killed before it could say one.
+pub(crate) fn own_sentence(log: &Path) -> Option<String> {
+    last_line(log)?.strip_prefix(OWN_NAME).map(str::to_owned)
+}
+
+/// What stands before every sentence of `main`.
+const OWN_NAME: &str = "portspace: ";
+
+fn last_line(log: &Path) -> Option<String> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     const TAIL: u64 = 8192;
     let mut file = File::open(log).ok()?;
@@ -122,6 +136,5 @@ pub(crate) fn last_sentence(log: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.strip_prefix("portspace: ").unwrap_or(line).to_owned())
+    text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned)
 }

@@ -9,7 +9,7 @@ use monitor::control::{self, Request, Run, Status};
 
 use crate::failure::{Outcome, While};
 use crate::paths::SpacePaths;
-use crate::processes::last_sentence;
+use crate::processes::own_sentence;
 
 /// Longest wait for an answer; a VM process answers at once or not at all.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ fn read_line(stream: UnixStream) -> io::Result<String> {
     }
 }
 
-/// What the space's VM process said last, in parentheses, or nothing.
-pub(crate) fn last_words(paths: &SpacePaths) -> String {
-    last_sentence(&paths.log()).map(|said| format!(" ({said})")).unwrap_or_default()
+/// Why the space's VM process ended: its own last sentence, or that it had no time for one.
+pub(crate) fn reason(paths: &SpacePaths) -> String {
+    own_sentence(&paths.log()).unwrap_or_else(|| "its VM process was killed".to_owned())
 }

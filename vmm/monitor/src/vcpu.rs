@@ -99,7 +99,7 @@ impl Runner {
     /// The guest's panic message, or the exception a ring-0 stub reported.
     fn last_words(&self, code: u32) -> String {
         if code & FAULT == 0 {
-            return String::from_utf8_lossy(&self.message).trim().to_owned();
+            return one_line(&self.message);
         }
         let Ok(position) = self.vcpu.position() else { return format!("exception {code:#x}") };
         // The frame is above an error code where the vector has one (AMD64 vol. 2, 8.2).
@@ -121,6 +121,17 @@ impl Runner {
             }
             _ => format!("{name} ({vector}) by the instruction at {instruction:#x}"),
         }
+    }
+}
+
+/// A guest's words as part of a sentence: on one line, with nothing a terminal would obey.
+fn one_line(message: &[u8]) -> String {
+    let text = String::from_utf8_lossy(message);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let shown = |letter: char| if letter.is_control() { '\u{fffd}' } else { letter };
+    match words.is_empty() {
+        true => "it gave no reason".to_owned(),
+        false => words.chars().map(shown).collect(),
     }
 }
 
@@ -146,4 +157,18 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_words_stay_on_one_line_and_command_no_terminal() {
+        assert_eq!(
+            one_line(b"panicked at x.rs:1:\nno \x1b[2Jheap\n"),
+            "panicked at x.rs:1: no \u{fffd}[2Jheap"
+        );
+        assert_eq!(one_line(b" \n"), "it gave no reason");
+    }
 }

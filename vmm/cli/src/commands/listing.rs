@@ -9,7 +9,7 @@ use switch::control::SpaceStatus;
 
 use crate::config::SpaceName;
 use crate::failure::{Failure, Outcome};
-use crate::lifecycle::Spaces;
+use crate::lifecycle::{self, Spaces};
 use crate::link;
 
 /// One space, as listings show it.
@@ -24,6 +24,8 @@ struct Entry {
     root: Option<PathBuf>,
     memory_bytes: Option<u64>,
     vm: Option<Status>,
+    /// Why it ended, if nobody stopped it.
+    ended: Option<String>,
     upper: PathBuf,
     log: PathBuf,
 }
@@ -59,6 +61,9 @@ pub(super) fn ls(json: bool) -> Outcome<()> {
             vm(|vm| u64::from(vm.pid)),
             vm(|vm| vm.vm_kib + vm.guest_kib),
         );
+        if let Some(why) = &entry.ended {
+            println!("{:<16} {why}", "");
+        }
     }
     Ok(())
 }
@@ -86,6 +91,9 @@ pub(super) fn inspect(name: &SpaceName, json: bool) -> Outcome<()> {
     println!("space    {} ({})", entry.name, entry.state);
     if let (Some(address), Some(peer)) = (&entry.address, &entry.peer) {
         println!("network  {address} to {peer}");
+    }
+    if let Some(why) = &entry.ended {
+        println!("ended    {why}");
     }
     if let Some(vm) = &entry.vm {
         println!("memory   VM process {} KiB, guest {} KiB", vm.vm_kib, vm.guest_kib);
@@ -139,6 +147,7 @@ fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         (Some(_), Some(vm)) if vm.ready => "running",
         (Some(_), _) => "starting",
     };
+    let ended = if running.is_none() { lifecycle::ended(&paths) } else { None };
     let note = running.map(|running| running.note);
     Entry {
         name: name.to_string(),
@@ -149,6 +158,7 @@ fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         root: note.as_ref().and_then(|note| note.root.clone()),
         file: note.map(|note| note.file),
         vm,
+        ended,
         upper: paths.upper(),
         log: paths.log(),
     }

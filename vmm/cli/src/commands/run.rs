@@ -16,7 +16,6 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use crate::config::SpaceName;
 use crate::failure::{Failure, Outcome, While};
 use crate::lifecycle::Spaces;
-use crate::vm;
 
 /// Most environment that is passed, bytes; the rest stays outside.
 const MAX_ENVIRONMENT: usize = 32 * 1024;
@@ -40,8 +39,8 @@ pub(super) fn run(name: &SpaceName, arguments: Vec<String>) -> Outcome<ExitCode>
     match session.relay().or_fail(|| format!("cannot talk to space {name}"))? {
         Some(status) => Ok(ExitCode::from(status)),
         None => Err(Failure::new(format!(
-            "space {name} ended while the program ran{}; start it again with: portspace up",
-            vm::last_words(&running.paths)
+            "space {name} ended while the program ran ({}); start it again with: portspace up",
+            running.reason()
         ))),
     }
 }
