@@ -68,9 +68,20 @@ pub(crate) fn a_full_disk(lab: &Lab) {
 pub(crate) fn a_closed_pipe(lab: &Lab) {
     let red = Space::configure(lab, "red", Peer::B, Cipher::Null, None);
     red.start();
+    let said = unread(lab, &["run", "red", "--", "help"]);
+    assert!(!said.contains("panicked"), "{said}");
+    assert!(red.run(&["true"]).ok());
+}
+
+pub(crate) fn an_unread_listing(lab: &Lab) {
+    assert_eq!(unread(lab, &["ls"]), "");
+}
+
+/// Runs what must fail because nobody reads its output; what it says.
+fn unread(lab: &Lab, arguments: &[&str]) -> String {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let mut command = lab.a.portspace(&["run", "red", "--", "help"]);
+    let mut command = lab.a.portspace(arguments);
     let (mut errors, writes) = std::io::pipe().unwrap();
     let mut child = command.stdout(writer).stderr(writes).spawn().unwrap();
     drop(command);
@@ -78,8 +89,7 @@ pub(crate) fn a_closed_pipe(lab: &Lab) {
     let mut said = String::new();
     std::io::Read::read_to_string(&mut errors, &mut said).unwrap();
     assert!(!child.wait().unwrap().success());
-    assert!(!said.contains("panicked"), "{said}");
-    assert!(red.run(&["true"]).ok());
+    said
 }
 
 fn signal(name: &str, pid: u64) {

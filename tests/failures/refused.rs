@@ -47,6 +47,10 @@ pub(crate) fn a_foreign_address(lab: &Lab) {
     names(&changed(lab, "192.0.2.10", "198.51.100.1"), &["198.51.100.1"]);
 }
 
+pub(crate) fn no_route(lab: &Lab) {
+    names(&changed(lab, "192.0.2.20", "198.51.100.9"), &["no route", "198.51.100.9"]);
+}
+
 pub(crate) fn a_missing_root(lab: &Lab) {
     let to = "[files]\nroot = \"/not/there\"\n[overlay]";
     names(&changed(lab, "[overlay]", to), &["red.toml", "[files] root", "/not/there"]);

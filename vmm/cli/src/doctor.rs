@@ -47,7 +47,7 @@ pub fn doctor(json: bool) -> Outcome<ExitCode> {
     diagnosis.conclude();
     let ok = diagnosis.ok("kvm");
     if json {
-        println!("{}", serde_json::to_string_pretty(&diagnosis).expect("findings are JSON"));
+        say!("{}", serde_json::to_string_pretty(&diagnosis).expect("findings are JSON"));
     } else {
         diagnosis.print();
     }
@@ -156,11 +156,11 @@ impl Diagnosis {
     fn print(&self) {
         for finding in &self.findings {
             let mark = if finding.ok { "ok" } else { "no" };
-            println!("{mark}  {:<10}  {}", finding.name, finding.detail);
+            say!("{mark}  {:<10}  {}", finding.name, finding.detail);
         }
-        println!();
+        say!("");
         for sentence in &self.conclusions {
-            println!("{sentence}");
+            say!("{sentence}");
         }
     }
 }
@@ -172,8 +172,8 @@ impl Diagnosis {
 pub fn inside() -> Outcome<()> {
     lab::settle()?;
     match sys::tun::Tun::create("doctor") {
-        Ok(_) => println!("tun: ok"),
-        Err(error) => println!("tun: {error}"),
+        Ok(_) => say!("tun: ok"),
+        Err(error) => say!("tun: {error}"),
     }
     std::io::Write::flush(&mut std::io::stdout()).or_fail(|| "cannot answer".to_owned())
 }

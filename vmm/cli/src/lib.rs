@@ -5,6 +5,16 @@
     reason = "the command reads files and measures with plain sockets, as any program would"
 )]
 
+/// Prints a line of a result; nobody who reads it any more (`| head`) ends the command quietly.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        if writeln!(std::io::stdout(), $($text)*).is_err() {
+            std::process::exit(1);
+        }
+    }};
+}
+
 pub mod bench;
 mod commands;
 pub mod config;

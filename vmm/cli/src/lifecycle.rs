@@ -4,6 +4,7 @@
 //! the kernel drops the lock with the process, whatever becomes of its number.
 
 use std::fs::{self, File, OpenOptions};
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use monitor::control::Status;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+use switch::overlay::Overlay;
 
 use crate::config::{Config, SpaceName};
 use crate::failure::{Failure, Outcome, While};
@@ -140,6 +142,7 @@ impl Spaces {
         let memory_bytes = config.memory_bytes;
         let root = config.root.clone();
         let spin_us = config.spin_us.unwrap_or(switch::DEFAULT_SPIN_US);
+        reachable(&config.overlay)?;
         let attached = link::attach(&self.paths, &config.name, config.overlay, spin_us)?;
         let settings = monitor::Settings {
             spawned_ns: sys::clock::monotonic_ns(),
@@ -229,6 +232,18 @@ fn write_note(path: &Path, note: &Note) -> Outcome<()> {
     fs::write(path, text).or_fail(|| format!("cannot write {}", path.display()))
 }
 
+/// Refuses a peer to which this host has no route; whether it answers is not asked.
+fn reachable(overlay: &Overlay) -> Outcome<()> {
+    let Ok(socket) = UdpSocket::bind((overlay.local, 0)) else {
+        // The address is not this host's, or its ports are used up: the switch says which.
+        return Ok(());
+    };
+    socket.connect((overlay.peer, overlay.peer_port)).or_fail(|| {
+        let Overlay { local, peer, .. } = overlay;
+        format!("there is no route from {local} to the peer {peer}; correct [overlay] peer, or add a route")
+    })
+}
+
 /// Takes the lock that the VM process is to hold.
 fn lock(name: &SpaceName, paths: &SpacePaths) -> Outcome<File> {
     let failed = || format!("cannot lock {}", paths.lock().display());
@@ -303,14 +318,15 @@ pub(crate) fn ended(paths: &SpacePaths) -> Option<String> {
 fn not_running(name: &SpaceName, paths: &SpacePaths) -> Failure {
     let known = paths.state.exists();
     // A note without a holder of the lock: the process was killed or the guest failed.
-    let ended = paths.note().exists();
+    let ended = ended(paths);
     Failure::new(match (known, ended) {
-        (_, true) => format!(
-            "space {name} has ended by itself ({}); start it again with: portspace up",
-            vm::reason(paths)
-        ),
-        (true, false) => format!("space {name} is stopped; start it with: portspace up"),
-        (false, false) => format!("there is no space {name}; portspace ls lists those there are"),
+        // The VM process's own sentence says it all.
+        (_, Some(why)) if why.starts_with(&format!("space {name} ended")) => why,
+        (_, Some(why)) => {
+            format!("space {name} has ended by itself ({why}); start it again with: portspace up")
+        }
+        (true, None) => format!("space {name} is stopped; start it with: portspace up"),
+        (false, None) => format!("there is no space {name}; portspace ls lists those there are"),
     })
 }
 

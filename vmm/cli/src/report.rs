@@ -172,7 +172,7 @@ impl Report {
     /// Prints the report on standard output.
     pub fn print(&self, json: bool) {
         if json {
-            println!("{}", serde_json::to_string_pretty(self).expect("a report is JSON"));
+            say!("{}", serde_json::to_string_pretty(self).expect("a report is JSON"));
         } else {
             print!("{}", self.text());
         }

@@ -34,7 +34,7 @@ pub(super) fn tool(what: Tool) -> Outcome<()> {
     match what {
         Tool::Rtt { server, count } => {
             let measured = tool::measure(server, count)?;
-            println!("{}", serde_json::to_string(&measured).expect("figures are JSON"));
+            say!("{}", serde_json::to_string(&measured).expect("figures are JSON"));
             Ok(())
         }
         Tool::Echo { address } => tool::echo(address),

@@ -39,12 +39,17 @@ pub(super) fn ls(json: bool) -> Outcome<()> {
         return print_json(&entries);
     }
     if entries.is_empty() {
-        println!("no spaces; create one with: portspace up FILE.toml");
+        say!("no spaces; create one with: portspace up FILE.toml");
         return Ok(());
     }
-    println!(
+    say!(
         "{:<16} {:<9} {:<16} {:<16} {:>7} {:>10}",
-        "NAME", "STATE", "ADDRESS", "PEER", "PID", "MEMORY KiB"
+        "NAME",
+        "STATE",
+        "ADDRESS",
+        "PEER",
+        "PID",
+        "MEMORY KiB"
     );
     for entry in entries {
         let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
@@ -52,7 +57,7 @@ pub(super) fn ls(json: bool) -> Outcome<()> {
             Some(vm) => part(vm).to_string(),
             None => "-".to_owned(),
         };
-        println!(
+        say!(
             "{:<16} {:<9} {:<16} {:<16} {:>7} {:>10}",
             entry.name,
             entry.state,
@@ -62,7 +67,7 @@ pub(super) fn ls(json: bool) -> Outcome<()> {
             vm(|vm| vm.vm_kib + vm.guest_kib),
         );
         if let Some(why) = &entry.ended {
-            println!("{:<16} {why}", "");
+            say!("{:<16} {why}", "");
         }
     }
     Ok(())
@@ -88,32 +93,32 @@ pub(super) fn inspect(name: &SpaceName, json: bool) -> Outcome<()> {
     if json {
         return print_json(&Inspection { entry, switch });
     }
-    println!("space    {} ({})", entry.name, entry.state);
+    say!("space    {} ({})", entry.name, entry.state);
     if let (Some(address), Some(peer)) = (&entry.address, &entry.peer) {
-        println!("network  {address} to {peer}");
+        say!("network  {address} to {peer}");
     }
     if let Some(why) = &entry.ended {
-        println!("ended    {why}");
+        say!("ended    {why}");
     }
     if let Some(vm) = &entry.vm {
-        println!("memory   VM process {} KiB, guest {} KiB", vm.vm_kib, vm.guest_kib);
-        println!("process  {}", vm.pid);
+        say!("memory   VM process {} KiB, guest {} KiB", vm.vm_kib, vm.guest_kib);
+        say!("process  {}", vm.pid);
     }
     if let Some(root) = &entry.root {
-        println!("parent   {} (read only)", root.display());
+        say!("parent   {} (read only)", root.display());
     }
-    println!("files    {}", entry.upper.display());
-    println!("log      {}", entry.log.display());
+    say!("files    {}", entry.upper.display());
+    say!("log      {}", entry.log.display());
     match switch {
         Some(switch) => show_switch(&switch),
-        None => println!("switch   knows nothing of this space"),
+        None => say!("switch   knows nothing of this space"),
     }
     Ok(())
 }
 
 fn show_switch(switch: &SpaceStatus) {
     for pair in &switch.pairs {
-        println!(
+        say!(
             "in       SPI {:#x} {}: {} packets, {} bytes; dropped: {}",
             pair.inbound.spi,
             pair.inbound.cipher,
@@ -121,12 +126,15 @@ fn show_switch(switch: &SpaceStatus) {
             pair.inbound.bytes,
             reasons(&pair.inbound.drops)
         );
-        println!(
+        say!(
             "out      SPI {:#x} {}: {} packets, {} bytes",
-            pair.outbound.spi, pair.outbound.cipher, pair.outbound.packets, pair.outbound.bytes
+            pair.outbound.spi,
+            pair.outbound.cipher,
+            pair.outbound.packets,
+            pair.outbound.bytes
         );
     }
-    println!("dropped  {}", reasons(&switch.drops));
+    say!("dropped  {}", reasons(&switch.drops));
 }
 
 /// Counts by reason, in a line.
@@ -167,6 +175,6 @@ fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
 /// Prints data as JSON on standard output, one object.
 fn print_json(data: &impl Serialize) -> Outcome<()> {
     let text = serde_json::to_string_pretty(data).expect("listings are JSON");
-    println!("{text}");
+    say!("{text}");
     Ok(())
 }

@@ -12,7 +12,7 @@ pub(super) fn up(file: &Path) -> Outcome<()> {
     let (name, address, peer) = (config.name.clone(), config.overlay.local, config.overlay.peer);
     let status = Spaces::open()?.up(file, config)?;
     let ready = status.ready_ns.unwrap_or(status.started_ns) - status.started_ns;
-    println!(
+    say!(
         "space {name} is up: {address} to {peer}, process {}, ready after {:.1} ms",
         status.pid,
         ready as f64 / 1e6
@@ -23,13 +23,13 @@ pub(super) fn up(file: &Path) -> Outcome<()> {
 /// Ends a space; its files stay.
 pub(super) fn stop(name: &SpaceName) -> Outcome<()> {
     Spaces::open()?.stop(name)?;
-    println!("space {name} is stopped; its files stay until portspace rm {name}");
+    say!("space {name} is stopped; its files stay until portspace rm {name}");
     Ok(())
 }
 
 /// Removes a stopped space.
 pub(super) fn remove(name: &SpaceName) -> Outcome<()> {
     Spaces::open()?.remove(name)?;
-    println!("space {name} is removed");
+    say!("space {name} is removed");
     Ok(())
 }
