@@ -16,6 +16,7 @@ const GATE: [u8; 6] = switch::frame::SWITCH;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const UDP: u8 = 17;
+const ICMP: u8 = 1;
 
 /// 8 bytes of UDP, or 8 bytes of anything: port 4500 to port 4500.
 const DATAGRAM: [u8; 8] = [0x11, 0x94, 0x11, 0x94, 0, 8, 0, 0];
@@ -136,6 +137,7 @@ fn bad_frames(mac: [u8; 6]) -> Vec<(&'static str, Vec<u8>)> {
         ("policy", ip(A, A)),
         ("policy", ip(A, Ipv4Addr::new(192, 0, 2, 255))),
         ("policy", ip(A, Ipv4Addr::LOCALHOST)),
+        ("too_big", to_gate(IPV4, &packet(A, b, ICMP, &[8; 1480]))),
     ]
 }
 

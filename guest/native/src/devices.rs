@@ -16,6 +16,10 @@ const NET_HEADER: usize = 12;
 /// An Ethernet header.
 const ETHERNET: usize = 14;
 
+/// The longest IP packet of a frame on Ethernet: programs may send it whatever the MTU is,
+/// and hear that it is too big.
+const ETHERNET_MTU: usize = 1500;
+
 /// Frames on their way, each direction.
 const FRAMES: u16 = 64;
 
@@ -74,9 +78,9 @@ impl Link {
     /// The device, if it is there; `mtu` is that of IP packets.
     pub fn find(mtu: usize) -> Option<Link> {
         let mut device = Device::find(Place::Net, Kind::Net)?;
-        let bytes = NET_HEADER + ETHERNET + mtu;
-        let receive = ReceiveQueue::new(&mut device, 0, FRAMES, bytes);
-        let send = SendQueue::new(&mut device, 1, FRAMES, bytes);
+        let bytes = |mtu| NET_HEADER + ETHERNET + mtu;
+        let receive = ReceiveQueue::new(&mut device, 0, FRAMES, bytes(mtu));
+        let send = SendQueue::new(&mut device, 1, FRAMES, bytes(mtu.max(ETHERNET_MTU)));
         device.go();
         Some(Link { receive, send: Outgoing::new(send), mtu })
     }
