@@ -367,5 +367,8 @@ mod tests {
         fs::write(paths.log(), "guest: hello\n").unwrap();
         let text = not_running(&name, &paths).to_string();
         assert!(text.contains("its VM process was killed"), "{text}");
+        fs::remove_file(paths.log()).unwrap();
+        let text = not_running(&name, &paths).to_string();
+        assert!(text.contains("it was stopped"), "{text}");
     }
 }

@@ -80,5 +80,9 @@ fn read_line(stream: UnixStream) -> io::Result<String> {
 
 /// Why the space's VM process ended: its own last sentence, or that it had no time for one.
 pub(crate) fn reason(paths: &SpacePaths) -> String {
-    own_sentence(&paths.log()).unwrap_or_else(|| "its VM process was killed".to_owned())
+    own_sentence(&paths.log()).unwrap_or_else(|| match paths.log().exists() {
+        true => "its VM process was killed".to_owned(),
+        // Commands that stop or remove a space take its log along, nothing else does.
+        false => "it was stopped".to_owned(),
+    })
 }

@@ -26,7 +26,10 @@ pub(super) fn vm(settings: &str) -> Outcome<()> {
     let control = UnixListener::bind(&settings.control)
         .or_fail(|| format!("cannot listen on {}", settings.control.display()))?;
     // Its words name the space and what to do: nothing is put above them.
-    monitor::run(&settings.machine, UnixStream::from(net), control).map_err(Failure::from_error)
+    monitor::run(&settings.machine, UnixStream::from(net), control).map_err(Failure::from_error)?;
+    // To the log, where the words of a failure would be: without any it would seem killed.
+    eprintln!("portspace: space {} was stopped", settings.machine.name);
+    Ok(())
 }
 
 /// A plain program of the demo's hosts.
