@@ -8,9 +8,8 @@ use cli::lab::{A, Host, Lab, Peer};
 use esp::{Keys, OutboundSa, Spi};
 use serde_json::{Value, json};
 use switch::control::{Client, Status};
-use switch::overlay::{Cipher, Overlay};
+use switch::overlay::{Cipher, Key, Overlay};
 use tests::{Space, eventually};
-use zeroize::Zeroizing;
 
 const PORT: u16 = 4500;
 const ICMP: u8 = 1;
@@ -194,11 +193,7 @@ fn sa(file: &Path, direction: &str) -> Value {
 /// The outbound SA of an end, from its configuration file.
 fn outbound(file: &Path) -> OutboundSa {
     let sa = sa(file, "out");
-    let bytes = |name: &str| {
-        let digits = sa[name].as_str().unwrap();
-        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-        Zeroizing::new((0..digits.len()).step_by(2).map(byte).collect::<Vec<u8>>())
-    };
+    let bytes = |name: &str| Key::from_hex(sa[name].as_str().unwrap()).unwrap().into_bytes();
     let keys = Keys::new(esp::Cipher::AesCbc256, bytes("cipher_key"), bytes("auth_key")).unwrap();
     let spi = Spi::new(sa["spi"].as_u64().unwrap() as u32).unwrap();
     OutboundSa::new(spi, keys, [7; 16])
