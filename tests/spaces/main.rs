@@ -6,7 +6,9 @@
 )]
 
 mod failures;
+mod files;
 mod life;
+mod peer;
 mod wire;
 
 use std::process::ExitCode;
@@ -20,9 +22,13 @@ fn main() -> ExitCode {
         &[
             ("a space lives from up to rm", life::a_space_lives),
             ("two spaces share an address and reach their own peer alone", life::two_spaces),
-            ("what a space writes stays in its own layer", life::files),
+            ("a flood from one space does not stop another", life::a_flood),
+            ("what a space writes stays in its own layer", files::own_layer),
+            ("a file is fetched whole from python's web server", files::a_fetched_file),
             ("nothing but ESP leaves, whatever the guest sends", wire::nothing_but_esp_leaves),
-            ("a hostile peer changes nothing and is counted", wire::a_hostile_peer),
+            ("what a hostile peer sends is counted and gets nowhere", peer::nothing_bad_gets_in),
+            ("a guest bears garbage that its peer sealed", peer::garbage_from_the_peer),
+            ("a narrow SA carries only what it is for", peer::a_narrow_sa),
             ("a bad file is refused with its place", failures::bad_files),
             ("a port in use is refused with the remedy", failures::a_port_in_use),
             ("an SPI that is taken is refused", failures::an_spi_that_is_taken),

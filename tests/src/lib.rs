@@ -8,12 +8,13 @@
 mod space;
 
 use std::fs::OpenOptions;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 
 use cli::lab::{self, Lab};
 use libtest_mimic::{Arguments, Completion, Trial};
 
-pub use space::{PATIENCE, Space, eventually, run};
+pub use space::{PATIENCE, Space, echo_server, eventually, in_hex, run};
 
 /// A test by the sentence it proves. It panics where that is wrong.
 pub type Test = (&'static str, fn(&Lab));
@@ -53,12 +54,7 @@ pub fn in_lab(what: &str, tests: &'static [Test]) -> ExitCode {
         Some(INSIDE) => {
             lab::settle().expect("the first process of a lab settles in it");
             let lab: &'static Lab = Box::leak(Box::new(Lab::build().expect("hosts can be made")));
-            let trials = tests.iter().map(|(name, test)| {
-                Trial::test(*name, move || {
-                    test(lab);
-                    Ok(())
-                })
-            });
+            let trials = tests.iter().map(|(name, test)| trial(name, move || test(lab)));
             let mut arguments = Arguments::from_iter(arguments);
             arguments.filter = arguments.filter.take().filter(|filter| filter != INSIDE);
             arguments.test_threads = Some(1);
@@ -82,6 +78,25 @@ pub fn in_lab(what: &str, tests: &'static [Test]) -> ExitCode {
             })
         }
     }
+}
+
+/// A test that panics where it is wrong, and is ignored where it calls [`ignore`].
+fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || match std::panic::catch_unwind(AssertUnwindSafe(test)) {
+        Ok(()) => Ok(Completion::Completed),
+        Err(panic) => match panic.downcast::<Missing>() {
+            Ok(missing) => Ok(Completion::ignored_with(missing.0)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        },
+    })
+}
+
+/// What a test lacks; unwinds through it, so that all it started ends.
+struct Missing(String);
+
+/// Ends the test as ignored: the machine lacks something that it alone needs.
+pub fn ignore(reason: impl Into<String>) -> ! {
+    std::panic::resume_unwind(Box::new(Missing(reason.into())))
 }
 
 /// A test that says why it is not run.

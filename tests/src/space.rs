@@ -1,13 +1,16 @@
 //! A space of a test, with its peer; both end with it.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use cli::lab::network::{Endpoint, Keys};
 use cli::lab::service::{Ended, Service, finish};
-use cli::lab::{A, Lab, Peer};
+use cli::lab::{A, Host, Lab, Peer};
 use serde_json::Value;
+use switch::control::{Client, SpaceStatus};
 
 /// Longest wait for what must work.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -130,17 +133,68 @@ impl<'a> Space<'a> {
 
     /// How many packets the switch dropped for this reason, of the space or of its SA.
     pub fn dropped(&self, reason: &str) -> u64 {
-        let switch = &self.inspect()["switch"];
-        let count = |drops: &Value| drops[reason].as_u64().unwrap_or(0);
-        count(&switch["drops"]) + count(&switch["pairs"][0]["inbound"]["drops"])
+        self.drops().get(reason).copied().unwrap_or(0)
     }
 
-    /// All that the switch dropped of what the guest sent.
-    pub fn dropped_in_all(&self) -> u64 {
-        let inspected = self.inspect();
-        let drops = inspected["switch"]["drops"].as_object().cloned().unwrap_or_default();
-        drops.values().filter_map(Value::as_u64).sum()
+    /// All that the switch dropped of the space's packets and its SA's, by reason.
+    ///
+    /// # Panics
+    /// If the switch does not know the space.
+    pub fn drops(&self) -> BTreeMap<String, u64> {
+        let status = self.switch();
+        let mut drops = status.drops;
+        for (reason, count) in status.pairs.into_iter().flat_map(|pair| pair.inbound.drops) {
+            *drops.entry(reason).or_default() += count;
+        }
+        drops
     }
+
+    /// What the switch says about the space.
+    ///
+    /// # Panics
+    /// If the switch does not know the space.
+    pub fn switch(&self) -> SpaceStatus {
+        let status = switch_of(self.lab).status().expect("the switch answers");
+        let own = status.spaces.into_iter().find(|space| space.space == self.name);
+        own.expect("the switch knows a space that runs")
+    }
+
+    /// Packets from outside that belong to no space, by reason.
+    ///
+    /// # Panics
+    /// If no switch runs.
+    pub fn strays(&self) -> BTreeMap<String, u64> {
+        switch_of(self.lab).status().expect("the switch answers").strays
+    }
+
+    /// The switch that the space is attached to.
+    ///
+    /// # Panics
+    /// If no switch runs.
+    pub fn ask_switch(&self) -> Client {
+        switch_of(self.lab)
+    }
+}
+
+fn switch_of(lab: &Lab) -> Client {
+    Client::connect(&lab.a.directory.join("run/switch.sock")).expect("a switch runs")
+}
+
+/// A TCP echo server on port 7 of a host, which answers that host already.
+///
+/// # Panics
+/// If it cannot be started.
+pub fn echo_server(host: &Host) -> Service {
+    let address = SocketAddr::from((host.address, 7));
+    let command = host.portspace(&["tool", "echo", &address.to_string()]);
+    let mut echo = Service::start(host, "echo server", command).expect("it can be started");
+    echo.answers(host, address).expect("it answers");
+    echo
+}
+
+/// Two hexadecimal digits for each byte.
+pub fn in_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Drop for Space<'_> {
