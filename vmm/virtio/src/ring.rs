@@ -97,8 +97,10 @@ pub struct Ring {
     available: u16,
     /// Chains taken and not yet given back; at most the queue's size.
     outstanding: u16,
-    /// Chains given back since the driver's wish for a notification was last asked.
-    unannounced: bool,
+    /// The used index in memory: chains before it are the driver's again.
+    published: u16,
+    /// The used index when the driver's wish for a notification was last asked.
+    announced: u16,
     broken: Option<Broken>,
     /// Segment lists of completed chains, for the next ones.
     spare: Vec<Vec<Segment>>,
@@ -124,13 +126,14 @@ impl Ring {
         if !whole {
             return Err(Broken::Setup);
         }
-        let available = queue.next_avail();
+        let (available, used) = (queue.next_avail(), queue.next_used());
         Ok(Ring {
             queue,
             readable_limit,
             available,
             outstanding: 0,
-            unannounced: false,
+            published: used,
+            announced: used,
             broken: None,
             spare: Vec::new(),
         })
@@ -162,6 +165,7 @@ impl Ring {
         let mut ring = Ring::new(queue, readable_limit, memory)?;
         let used = ring.queue.used_idx(memory, Ordering::Relaxed).map_err(|_| Broken::Setup)?;
         ring.queue.set_next_used(used.0);
+        (ring.published, ring.announced) = (used.0, used.0);
         Ok(ring)
     }
 
@@ -239,33 +243,74 @@ impl Ring {
         Ok(Some(chain))
     }
 
+    /// Takes the last chain taken back into the ring, untouched: the next [`Ring::pop`] finds it again.
+    ///
+    /// For a device that needs several chains at once and finds too few.
+    pub fn put_back(&mut self, chain: Chain) {
+        let (_, _, segments) = chain.into_parts();
+        self.spare.push(segments);
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(1));
+    }
+
     /// Gives a chain back with the bytes written into it.
     ///
     /// A ring whose memory went away becomes broken; nothing else can fail.
     pub fn complete(&mut self, memory: &Memory, chain: Chain) {
+        self.stage(memory, chain);
+        self.publish(memory);
+    }
+
+    /// Gives a chain back as [`Ring::complete`] does, but the driver sees it only after
+    /// [`Ring::publish`]: together with others, or later than its answer.
+    pub fn stage(&mut self, memory: &Memory, chain: Chain) {
         self.outstanding = self.outstanding.saturating_sub(1);
         let (head, written, segments) = chain.into_parts();
         self.spare.push(segments);
-        // The store of the used index is a release: the chain's bytes are visible before it.
-        if self.queue.add_used(memory, head, written).is_err() {
+        let next = self.queue.next_used();
+        // virtio 1.2 2.7.8: flags and index, 4 bytes, then 8 bytes per entry.
+        let slot = u64::from(next & (self.queue.size() - 1));
+        let place = GuestAddress(self.queue.used_ring()).unchecked_add(4 + 8 * slot);
+        let entry = u64::from(head) | u64::from(written) << 32;
+        if memory.write_obj(entry.to_le(), place).is_err() {
             self.broken.get_or_insert(Broken::Address);
         }
-        self.unannounced = true;
+        self.queue.set_next_used(next.wrapping_add(1));
     }
 
-    /// Whether the driver wants a notification for the chains given back since
+    /// Shows the driver all chains given back.
+    pub fn publish(&mut self, memory: &Memory) {
+        let used = self.queue.next_used();
+        if used == self.published {
+            return;
+        }
+        let place = GuestAddress(self.queue.used_ring()).unchecked_add(2);
+        // Release: the chains' bytes and the ring's entries are visible before the index.
+        if memory.store(used.to_le(), place, Ordering::Release).is_err() {
+            self.broken.get_or_insert(Broken::Address);
+        }
+        self.published = used;
+    }
+
+    /// Whether the driver wants a notification for the chains published since
     /// the last call (virtio 1.2 2.7.7). Costs a full barrier: once per batch.
     pub fn wants_notification(&mut self, memory: &Memory) -> bool {
-        if !std::mem::take(&mut self.unannounced) {
+        let announced = std::mem::replace(&mut self.announced, self.published);
+        let fresh = self.published.wrapping_sub(announced);
+        if fresh == 0 {
             return false;
-        }
-        if self.queue.event_idx_enabled() {
-            return self.queue.needs_notification(memory).unwrap_or(false);
         }
         // The used index is written before the driver's wish is read.
         fence(Ordering::SeqCst);
+        let ring = GuestAddress(self.queue.avail_ring());
+        if self.queue.event_idx_enabled() {
+            // virtio 1.2 2.7.10: wanted if the index the driver named is among the fresh ones.
+            let place = ring.unchecked_add(4 + 2 * u64::from(self.queue.size()));
+            return chain::load_u16(memory, place, Ordering::Relaxed)
+                .is_some_and(|event| self.published.wrapping_sub(event).wrapping_sub(1) < fresh);
+        }
         const NO_INTERRUPT: u16 = 1;
-        chain::load_u16(memory, GuestAddress(self.queue.avail_ring()), Ordering::Relaxed)
+        chain::load_u16(memory, ring, Ordering::Relaxed)
             .is_some_and(|flags| flags & NO_INTERRUPT == 0)
     }
 

@@ -72,6 +72,42 @@ fn many_rounds_wrap_the_indices() {
 }
 
 #[test]
+fn staged_chains_are_seen_together_when_they_are_published() {
+    let (memory, mut driver, mut ring) = pair();
+    let heads = [driver.send(&[], &[4]), driver.send(&[], &[4])];
+    for part in [b"one,", b"two."] {
+        let mut chain = ring.pop(&memory).unwrap().unwrap();
+        chain.write(&memory, part);
+        ring.stage(&memory, chain);
+        assert_eq!(driver.take(), None, "not yet");
+        assert!(!ring.wants_notification(&memory));
+    }
+    ring.publish(&memory);
+    assert!(ring.wants_notification(&memory) && !ring.wants_notification(&memory));
+    assert_eq!(driver.take(), Some((heads[0], b"one,".to_vec())));
+    assert_eq!(driver.take(), Some((heads[1], b"two.".to_vec())));
+    assert!(ring.settled());
+}
+
+#[test]
+fn a_chain_put_back_is_found_again_as_it_was() {
+    let (memory, mut driver, mut ring) = pair();
+    let heads = [driver.send(&[b"1"], &[]), driver.send(&[b"2"], &[])];
+    let (one, two) = (ring.pop(&memory).unwrap().unwrap(), ring.pop(&memory).unwrap().unwrap());
+    ring.put_back(two);
+    ring.put_back(one);
+    assert!(ring.has_work(&memory));
+    for (head, byte) in heads.into_iter().zip([b"1", b"2"]) {
+        let mut chain = ring.pop(&memory).unwrap().unwrap();
+        let mut found = [0; 1];
+        chain.read(&memory, &mut found);
+        assert_eq!((chain.head(), &found), (head, byte));
+        ring.complete(&memory, chain);
+    }
+    assert!(ring.settled() && ring.pop(&memory).unwrap().is_none());
+}
+
+#[test]
 fn chains_are_given_back_in_any_order() {
     let (memory, mut driver, mut ring) = pair();
     let (first, second) = (driver.send(&[b"1"], &[]), driver.send(&[b"2"], &[]));
