@@ -5,13 +5,14 @@
 //! reached through before: sealed packets do not come back.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use sys::clock::monotonic_ns;
 use sys::route;
 use sys::signal::Termination;
+use sys::socket::{Received, Sent};
 use sys::tun::{self, Tun};
-use sys::udp::{BindFailure, Received, Sent, UdpSocket};
+use sys::udp::{BindFailure, UdpSocket};
 
 use crate::batch::Batch;
 use crate::control::LoopCounters;
@@ -116,7 +117,7 @@ impl Endpoint {
         if filters_strictly(&outer) {
             return Err(Failure::ReversePath { device: outer });
         }
-        let socket = UdpSocket::bind(local, Some(&outer))?;
+        let socket = UdpSocket::bind(local.into(), Some(&outer))?;
         let tun = Tun::create(&options.device)?;
         route::bring_up(tun.name(), mtu.into())?;
         route::add_host(peer, tun.name(), *local.ip())?;
@@ -168,14 +169,18 @@ impl Endpoint {
     fn turn(&mut self) -> bool {
         self.counters.receive_calls += 1;
         let received = self.socket.receive(&mut self.received).unwrap_or(false);
+        self.socket.errors(|_| {});
         if received {
-            let (to, tunnels, tun) = (self.socket.local(), &mut self.tunnels, &self.tun);
-            self.received.datagrams(|from, datagram| {
-                if let Some(arrived) = tunnels.open(to, from, datagram) {
+            let to = self.socket.local();
+            for (envelope, datagram) in self.received.datagrams() {
+                let (SocketAddr::V4(to), SocketAddr::V4(from)) = (to, envelope.from) else {
+                    continue;
+                };
+                if let Some(arrived) = self.tunnels.open(to, from, datagram) {
                     // The host may refuse a packet; to the peer it is lost.
-                    tun.write(&arrived.header, arrived.payload);
+                    self.tun.write(&arrived.header, arrived.payload);
                 }
-            });
+            }
         }
         let mut packet = [0; 2048];
         let mut taken = 0;
@@ -186,7 +191,9 @@ impl Endpoint {
         }
         if taken > 0 {
             let (mut messages, mut sent) = (Vec::new(), Sent::default());
-            self.batch.messages(self.socket.local(), &mut messages);
+            if let SocketAddr::V4(from) = self.socket.local() {
+                self.batch.messages(from, &mut messages);
+            }
             self.socket.send(&messages, &mut sent);
             self.batch.clear();
             self.counters.send_calls += sent.calls;

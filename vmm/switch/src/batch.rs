@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use sys::udp::{MAX_BYTES, MAX_SEGMENTS, Message};
+use sys::socket::{MAX_BYTES, MAX_SEGMENTS, Message};
 
 /// ESP packets that wait to be sent, one after the other in one buffer.
 #[derive(Debug, Default)]
@@ -80,7 +80,13 @@ impl Batch {
                 joined += 1;
             }
             if first.from == from {
-                out.push(Message { to: first.to, bytes: &self.bytes[first.start..end], segment });
+                out.push(Message {
+                    from: (*from.ip()).into(),
+                    to: first.to.into(),
+                    tos: 0,
+                    bytes: &self.bytes[first.start..end],
+                    segment,
+                });
             }
             rest = &rest[joined..];
         }
@@ -116,7 +122,7 @@ mod tests {
                     message.bytes.chunks(message.segment).map(|bytes| (message.to, bytes))
                 });
                 let mine = batch.packets().filter(|packet| packet.0 == from);
-                assert!(received.eq(mine.map(|(_, to, bytes)| (to, bytes))));
+                assert!(received.eq(mine.map(|(_, to, bytes)| (to.into(), bytes))));
             }
         });
     }

@@ -5,14 +5,15 @@
 //! hold the packets of many spaces.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use sys::clock::monotonic_ns;
 use sys::seqpacket::Listener;
 use sys::signal::Termination;
-use sys::udp::{BindFailure, Received, Sent, UdpSocket};
+use sys::socket::{Received, Sent};
+use sys::udp::{BindFailure, UdpSocket};
 
 use crate::batch::Batch;
 use crate::control::{LoopCounters, PairStatus, SpaceStatus, Status};
@@ -244,14 +245,17 @@ impl Switch {
         let socket = &self.sockets[at];
         self.counters.receive_calls += 1;
         // An error here is one of the network's, which the next packet may not meet.
-        if !socket.receive(&mut self.received).unwrap_or(false) {
+        let received = socket.receive(&mut self.received).unwrap_or(false);
+        socket.errors(|_| {});
+        if !received {
             return false;
         }
         let (to, tunnels, spaces) = (socket.local(), &mut self.tunnels, &mut self.spaces);
-        self.received.datagrams(|from, datagram| {
-            let Some(arrived) = tunnels.open(to, from, datagram) else { return };
+        for (envelope, datagram) in self.received.datagrams() {
+            let (SocketAddr::V4(to), SocketAddr::V4(from)) = (to, envelope.from) else { continue };
+            let Some(arrived) = tunnels.open(to, from, datagram) else { continue };
             let place = arrived.place;
-            let Some(Some(space)) = spaces.get_mut(place) else { return };
+            let Some(Some(space)) = spaces.get_mut(place) else { continue };
             let mut device = space.backend.device();
             let mac = device.mac();
             match device.port.deliver(mac, &arrived) {
@@ -265,7 +269,7 @@ impl Switch {
                 }
             }
             space.touched = true;
-        });
+        }
         true
     }
 
@@ -276,7 +280,8 @@ impl Switch {
         let mut sent = Sent::default();
         for socket in &self.sockets {
             let mut messages = Vec::new();
-            self.batch.messages(socket.local(), &mut messages);
+            let SocketAddr::V4(from) = socket.local() else { continue };
+            self.batch.messages(from, &mut messages);
             socket.send(&messages, &mut sent);
         }
         self.batch.clear();
@@ -427,10 +432,10 @@ impl Switch {
 
     /// Spaces with one local address and port share one socket.
     fn open_socket(&mut self, local: SocketAddrV4) -> Result<(), AttachRefused> {
-        if self.sockets.iter().any(|socket| socket.local() == local) {
+        if self.sockets.iter().any(|socket| socket.local() == local.into()) {
             return Ok(());
         }
-        let socket = UdpSocket::bind(local, None)?;
+        let socket = UdpSocket::bind(local.into(), None)?;
         self.events
             .add(&socket, Event::Packets)
             .map_err(|source| AttachRefused::Resources { what: "a socket", source })?;
@@ -448,7 +453,8 @@ impl Switch {
         }
         self.tunnels.remove(place);
         let tunnels = &self.tunnels;
-        let in_use = |socket: &UdpSocket| tunnels.iter().any(|t| t.local() == socket.local());
+        let in_use =
+            |socket: &UdpSocket| tunnels.iter().any(|t| socket.local() == t.local().into());
         self.sockets.retain(in_use);
     }
 

@@ -46,7 +46,7 @@ fn with_switch(test: impl FnOnce(&Path)) {
 }
 
 fn free_port() -> u16 {
-    UdpSocket::bind(SocketAddrV4::new(HERE, 0), None).unwrap().local().port()
+    UdpSocket::bind((HERE, 0).into(), None).unwrap().local().port()
 }
 
 fn overlay_on(port: u16, spi: u32) -> Overlay {
@@ -65,7 +65,7 @@ struct Peer {
 impl Peer {
     /// A peer, and the overlay with which a space of this host reaches it.
     fn new(port: u16, spi: u32) -> (Peer, Overlay) {
-        let socket = UdpSocket::bind(SocketAddrV4::new(THERE, 0), None).unwrap();
+        let socket = UdpSocket::bind((THERE, 0).into(), None).unwrap();
         let mut own = overlay((THERE, spi + 0x1000), (HERE, spi), Cipher::AesCbc128);
         (own.port, own.peer_port) = (socket.local().port(), port);
         let mut theirs = overlay_on(port, spi);
@@ -79,13 +79,17 @@ impl Peer {
     fn receive(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let mut all = Vec::new();
         while self.socket.receive(&mut self.received).unwrap() {
-            let (to, tunnels) = (self.socket.local(), &mut self.tunnels);
-            self.received.datagrams(|from, bytes| {
+            for (envelope, bytes) in self.received.datagrams() {
                 let wire = bytes.to_vec();
-                let arrived = tunnels.open(to, from, bytes);
+                let (SocketAddr::V4(to), SocketAddr::V4(from)) =
+                    (self.socket.local(), envelope.from)
+                else {
+                    panic!("{envelope:?} of no IPv4 socket");
+                };
+                let arrived = self.tunnels.open(to, from, bytes);
                 let packet = arrived.map(|a| [&a.header[..], a.payload].concat());
                 all.push((wire, packet));
-            });
+            }
         }
         all
     }
@@ -94,7 +98,8 @@ impl Peer {
         let mut batch = Batch::default();
         self.tunnels.seal(0, packet, &mut batch).unwrap();
         let mut messages = Vec::new();
-        batch.messages(self.socket.local(), &mut messages);
+        let SocketAddr::V4(from) = self.socket.local() else { panic!("an IPv4 socket") };
+        batch.messages(from, &mut messages);
         self.socket.send(&messages, &mut Sent::default());
     }
 }
@@ -132,7 +137,7 @@ fn spaces_come_and_go_by_request_and_by_hanging_up() {
         assert_eq!(names(), ["keeper"]);
         assert!(client.detach("blue").is_err());
         // The port is free again.
-        UdpSocket::bind(SocketAddrV4::new(HERE, port), None).unwrap();
+        UdpSocket::bind((HERE, port).into(), None).unwrap();
     });
 }
 
@@ -140,7 +145,7 @@ fn spaces_come_and_go_by_request_and_by_hanging_up() {
 fn a_request_that_cannot_be_met_is_refused_with_the_reason_and_changes_nothing() {
     with_switch(|control| {
         let client = Client::connect(control).unwrap();
-        let taken = UdpSocket::bind(SocketAddrV4::new(HERE, 0), None).unwrap();
+        let taken = UdpSocket::bind((HERE, 0).into(), None).unwrap();
         let port = free_port();
         let mut foreign = overlay_on(port, 0x1003);
         foreign.local = Ipv4Addr::new(203, 0, 113, 9);
