@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cli::lab::capture::{Capture, Counts};
 use cli::lab::{A, Lab, Peer};
-use esp::ipv4;
+use esp::ip::Header;
 use switch::overlay::Cipher;
 use tests::{Space, eventually};
 
@@ -146,7 +146,8 @@ fn ethernet(to: [u8; 6], from: [u8; 6], kind: u16, rest: &[u8]) -> Vec<u8> {
 }
 
 fn packet(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let header = ipv4::header(source, destination, protocol, payload.len()).unwrap();
+    let header =
+        Header::new(source.into(), destination.into(), protocol).bytes(payload.len()).unwrap();
     [&header[..], payload].concat()
 }
 

@@ -7,8 +7,9 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
+use esp::ip::{Header, Mode, Packet, V4_HEADER};
 use esp::natt::{Datagram, classify};
-use esp::{Cipher, Discard, Flow, InboundSa, Keys, OutboundSa, Spi, WindowSize, ipv4};
+use esp::{Cipher, Discard, Flow, InboundSa, Keys, OutboundSa, Spi, WindowSize};
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::peer::{Peer, Sa, Wrapping};
@@ -121,15 +122,15 @@ fn neither_opens_what_was_changed(peer: &mut Peer, cipher: Cipher) {
     let outer = seal(&mut OutboundSa::new(sa.spi, keys(&sa), [7; 16]), wrapping, &inner);
     let mut inbound = InboundSa::new(sa.spi, keys(&sa), WindowSize::default());
     // A bit of the sequence number, of the payload and of the ICV.
-    for at in [ipv4::HEADER + 6, outer.len() - 40, outer.len() - 1] {
+    for at in [V4_HEADER + 6, outer.len() - 40, outer.len() - 1] {
         let mut changed = outer.clone();
         changed[at] ^= 0x10;
         let refused = peer.open(&sa, wrapping, &changed).expect_err("scapy refuses it");
         assert!(refused.contains("IPSecIntegrityError"), "{refused}");
-        assert_eq!(inbound.open(&mut changed[ipv4::HEADER..].to_vec()), Err(Discard::Forged));
+        assert_eq!(inbound.open(&mut changed[V4_HEADER..].to_vec()), Err(Discard::Forged));
     }
     assert!(peer.open(&sa, wrapping, &outer).is_ok());
-    assert!(inbound.open(&mut outer[ipv4::HEADER..].to_vec()).is_ok());
+    assert!(inbound.open(&mut outer[V4_HEADER..].to_vec()).is_ok());
 }
 
 /// Keys that differ in every byte.
@@ -152,21 +153,20 @@ fn payload(len: usize) -> Vec<u8> {
 }
 
 fn packet(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    let header = ipv4::header(source, destination, protocol, payload.len()).expect("it fits");
+    let header = Header::new(source.into(), destination.into(), protocol)
+        .bytes(payload.len())
+        .expect("it fits");
     [&header[..], payload].concat()
 }
 
 /// The outer packet for an inner one from here.
 fn seal(sa: &mut OutboundSa, wrapping: Wrapping, inner: &[u8]) -> Vec<u8> {
-    let parsed = ipv4::Packet::parse(inner).expect("it was made here");
-    let (next_header, payload) = if wrapping.tunnel {
-        (4, parsed.bytes())
-    } else {
-        (parsed.protocol(), parsed.transport().expect("it is whole"))
-    };
+    let parsed = Packet::parse(inner, inner.len()).expect("it was made here");
+    let mode = if wrapping.tunnel { Mode::Tunnel } else { Mode::Transport };
+    let carried = parsed.carried(mode).expect("it is whole");
     let mut esp = vec![0; sa.headroom()];
-    esp.extend_from_slice(payload);
-    sa.seal(next_header, &mut esp, 0).expect("it is the first few");
+    esp.extend_from_slice(&parsed.head()[carried.offset..]);
+    sa.seal(carried.next_header, &mut esp, 0).expect("it is the first few");
     if !wrapping.udp {
         return packet(HERE, THERE, esp::PROTOCOL, &esp);
     }
@@ -180,7 +180,7 @@ fn seal(sa: &mut OutboundSa, wrapping: Wrapping, inner: &[u8]) -> Vec<u8> {
 
 /// The ESP packet in an outer one.
 fn unwrap(wrapping: Wrapping, outer: &[u8]) -> Vec<u8> {
-    let outer = ipv4::Packet::parse(outer).expect("scapy sends IPv4");
+    let outer = Packet::parse(outer, outer.len()).expect("scapy sends IPv4");
     if wrapping.udp {
         assert_eq!((outer.protocol(), &outer.payload()[..4]), (17, &[0x11, 0x94, 0x11, 0x94][..]));
         outer.payload()[8..].to_vec()

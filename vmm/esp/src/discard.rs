@@ -16,21 +16,28 @@ pub enum Discard {
     BadPadding,
     /// Authentic traffic-flow padding, next header 59 (RFC 4303 2.6).
     Dummy,
-    /// No IPv4 packet, or none that is whole and consistent.
+    /// No IP packet, or none that is whole and consistent.
     Malformed,
     /// A fragment where only whole packets may be (RFC 4303 3.1.1, transport mode).
     Fragment,
-    /// IPv4 options, which the outer header of transport mode does not carry.
+    /// IPv4 options, or IPv6 hop-by-hop options or a routing header, which the outer
+    /// header of transport mode does not carry.
     Options,
     /// Outside the selectors of the SA it came through (RFC 4301 5.2 step 4).
     ForeignSelector,
     /// The SPD's best match discards it, or protects it by another SA, or there is none.
     Policy,
+    /// IPv6 extension headers that are refused: routing type 0 (RFC 5095), too many or too long.
+    Extension,
+    /// Checksum or segmentation left to do where the packet has no place for it.
+    Offload,
+    /// Congestion marked on the way of a packet that cannot say so (RFC 6040 4.2).
+    Congestion,
 }
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Discard; 11] = [
+    pub const ALL: [Discard; 14] = [
         Discard::Truncated,
         Discard::ForeignSpi,
         Discard::Replayed,
@@ -42,6 +49,9 @@ impl Discard {
         Discard::Options,
         Discard::ForeignSelector,
         Discard::Policy,
+        Discard::Extension,
+        Discard::Offload,
+        Discard::Congestion,
     ];
 
     /// The reason as listings and counters name it.
@@ -58,6 +68,9 @@ impl Discard {
             Discard::Options => "options",
             Discard::ForeignSelector => "foreign_selector",
             Discard::Policy => "policy",
+            Discard::Extension => "extension",
+            Discard::Offload => "offload",
+            Discard::Congestion => "congestion",
         }
     }
 }
@@ -101,6 +114,7 @@ mod tests {
         for (times, (reason, count)) in discards.iter().enumerate() {
             assert_eq!((count, discards.of(reason)), (times as u64, times as u64));
         }
-        assert_eq!(discards.total(), 55);
+        let reasons = Discard::ALL.len() as u64;
+        assert_eq!(discards.total(), reasons * (reasons - 1) / 2);
     }
 }

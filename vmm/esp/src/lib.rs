@@ -4,14 +4,17 @@
 //! [`OutboundSa::seal`]. Inbound: [`natt::classify`], [`Sad::lookup`],
 //! [`InboundSa::open`], [`Spd::admit`]. What is not allowed is discarded.
 
+pub mod checksum;
 mod cipher;
 mod discard;
 mod hmac;
+pub mod icmp;
 mod inbound;
-pub mod ipv4;
+pub mod ip;
 mod keys;
 pub mod natt;
 mod outbound;
+mod range;
 mod replay;
 mod sad;
 mod selector;
@@ -20,11 +23,13 @@ mod spi;
 
 pub use discard::{Discard, Discards};
 pub use inbound::{InboundSa, Opened};
+pub use ip::Mode;
 pub use keys::{Cipher, KeyLength, Keys};
 pub use outbound::{Exhausted, OutboundSa};
+pub use range::{AddressRange, ParseRangeError, PortRange, RangeError};
 pub use replay::{Fresh, ReplayWindow, WindowSize, WindowSizeError};
 pub use sad::{DuplicateSpi, Sad};
-pub use selector::{AddressRange, Flow, PortRange, Ports, RangeError, Selector};
+pub use selector::{Flow, Match, Ports, Selector};
 pub use spd::{Action, Policy, Spd};
 pub use spi::{ReservedSpi, Spi};
 

@@ -5,104 +5,10 @@
 
 use std::net::IpAddr;
 
-use crate::{Discard, ipv4};
-
-/// Protocols whose payload starts with a source and a destination port: TCP, UDP, DCCP,
-/// SCTP, UDP-Lite.
-const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
-
-/// An inclusive range of addresses of one family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct AddressRange {
-    first: IpAddr,
-    /// Of the same family as `first`, and not before it.
-    last: IpAddr,
-}
-
-/// Two bounds that are no range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RangeError {
-    /// The families differ or the last address is before the first.
-    #[error("{0} to {1} is no range of addresses: give the lower one of the same family first")]
-    Addresses(IpAddr, IpAddr),
-    /// The last port is before the first.
-    #[error("{0} to {1} is no range of ports: give the lower one first")]
-    Ports(u16, u16),
-}
-
-impl AddressRange {
-    /// All addresses from `first` to `last`, both included.
-    ///
-    /// # Errors
-    /// [`RangeError::Addresses`] if they are in the wrong order or of two families.
-    pub fn new(first: IpAddr, last: IpAddr) -> Result<AddressRange, RangeError> {
-        if first.is_ipv4() != last.is_ipv4() || last < first {
-            return Err(RangeError::Addresses(first, last));
-        }
-        Ok(AddressRange { first, last })
-    }
-
-    /// Just this address.
-    pub fn only(address: impl Into<IpAddr>) -> AddressRange {
-        let address = address.into();
-        AddressRange { first: address, last: address }
-    }
-
-    /// Whether `address` is in the range; never if it is of the other family.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        // `IpAddr` orders every IPv4 address before every IPv6 address.
-        self.first <= address && address <= self.last
-    }
-
-    /// How many addresses follow the first: fewer is more specific.
-    pub(crate) fn span(&self) -> u128 {
-        match (self.first, self.last) {
-            (IpAddr::V4(first), IpAddr::V4(last)) => u128::from(last.to_bits() - first.to_bits()),
-            (IpAddr::V6(first), IpAddr::V6(last)) => last.to_bits() - first.to_bits(),
-            _ => unreachable!("both bounds are of one family"),
-        }
-    }
-}
-
-/// An inclusive range of ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PortRange {
-    first: u16,
-    /// Not before `first`.
-    last: u16,
-}
-
-impl PortRange {
-    /// Every port, and packets that have none.
-    pub const ANY: PortRange = PortRange { first: 0, last: u16::MAX };
-
-    /// All ports from `first` to `last`, both included.
-    ///
-    /// # Errors
-    /// [`RangeError::Ports`] if they are in the wrong order.
-    pub fn new(first: u16, last: u16) -> Result<PortRange, RangeError> {
-        if last < first {
-            Err(RangeError::Ports(first, last))
-        } else {
-            Ok(PortRange { first, last })
-        }
-    }
-
-    /// Just this port.
-    pub const fn only(port: u16) -> PortRange {
-        PortRange { first: port, last: port }
-    }
-
-    /// Whether `port` is in the range.
-    pub fn contains(&self, port: u16) -> bool {
-        self.first <= port && port <= self.last
-    }
-
-    /// How many ports follow the first: fewer is more specific.
-    pub(crate) fn span(&self) -> u16 {
-        self.last - self.first
-    }
-}
+use crate::Discard;
+use crate::ip::protocol::WITH_PORTS;
+use crate::ip::{Chain, Fragment, Packet};
+use crate::range::{AddressRange, PortRange};
 
 /// The packets an SA or a policy is for: all of its conditions at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,58 +96,67 @@ impl Flow {
     /// The flow of a packet the space sends.
     ///
     /// # Errors
-    /// [`Discard::Malformed`] if the ports should be there and are not.
-    pub fn outbound(packet: ipv4::Packet<'_>) -> Result<Flow, Discard> {
-        let (source, destination) = (packet.source().into(), packet.destination().into());
-        if packet.is_later_fragment() {
-            return Ok(Flow::later_fragment(source, destination, packet.protocol()));
-        }
-        Flow::sent(source, destination, packet.protocol(), packet.payload())
+    /// [`Discard::Malformed`] if the ports should be there, in the packet's head, and are not.
+    #[inline]
+    pub fn outbound(packet: &Packet<'_>) -> Result<Flow, Discard> {
+        let ports = if packet.fragment() == Fragment::Later {
+            hidden(packet.protocol())
+        } else {
+            ports(packet.protocol(), packet.payload())?
+        };
+        Ok(Flow {
+            local: packet.source(),
+            remote: packet.destination(),
+            protocol: packet.protocol(),
+            ports,
+        })
     }
 
     /// The flow of a packet sent to the space.
     ///
     /// # Errors
     /// [`Discard::Malformed`] if the ports should be there and are not.
-    pub fn inbound(packet: ipv4::Packet<'_>) -> Result<Flow, Discard> {
+    #[inline]
+    pub fn inbound(packet: &Packet<'_>) -> Result<Flow, Discard> {
         Ok(Flow::outbound(packet)?.reversed())
     }
 
-    /// The flow of a whole packet the space sends, from its addresses and payload.
+    /// The flow of a whole packet the space sends, from its addresses and what
+    /// transport mode carries of it.
     ///
     /// # Errors
-    /// [`Discard::Malformed`] if the ports should be there and are not.
+    /// [`Discard::Malformed`] if the ports should be there and are not; of IPv6,
+    /// what [`Packet::carried`] refuses.
+    #[inline]
     pub fn sent(
         source: IpAddr,
         destination: IpAddr,
-        protocol: u8,
-        payload: &[u8],
+        next_header: u8,
+        carried: &[u8],
     ) -> Result<Flow, Discard> {
-        let ports = if WITH_PORTS.contains(&protocol) {
-            let [a, b, c, d] = *payload.first_chunk().ok_or(Discard::Malformed)?;
-            Ports::Known { local: u16::from_be_bytes([a, b]), remote: u16::from_be_bytes([c, d]) }
+        let (protocol, payload) = if source.is_ipv4() {
+            (next_header, carried)
         } else {
-            Ports::Absent
+            let chain = Chain::read(next_header, carried, carried.len())?;
+            chain.whole_only.map_or(Ok(()), Err)?;
+            (chain.protocol, &carried[chain.len..])
         };
+        let ports = ports(protocol, payload)?;
         Ok(Flow { local: source, remote: destination, protocol, ports })
     }
 
     /// The flow of a whole packet sent to the space: transport mode, after opening.
     ///
     /// # Errors
-    /// [`Discard::Malformed`] if the ports should be there and are not.
+    /// As for [`Flow::sent`].
+    #[inline]
     pub fn received(
         source: IpAddr,
         destination: IpAddr,
-        protocol: u8,
-        payload: &[u8],
+        next_header: u8,
+        carried: &[u8],
     ) -> Result<Flow, Discard> {
-        Ok(Flow::sent(source, destination, protocol, payload)?.reversed())
-    }
-
-    fn later_fragment(local: IpAddr, remote: IpAddr, protocol: u8) -> Flow {
-        let ports = if WITH_PORTS.contains(&protocol) { Ports::Hidden } else { Ports::Absent };
-        Flow { local, remote, protocol, ports }
+        Ok(Flow::sent(source, destination, next_header, carried)?.reversed())
     }
 
     fn reversed(self) -> Flow {
@@ -251,6 +166,20 @@ impl Flow {
         };
         Flow { local: self.remote, remote: self.local, protocol: self.protocol, ports }
     }
+}
+
+/// The ports at the start of a payload.
+fn ports(protocol: u8, payload: &[u8]) -> Result<Ports, Discard> {
+    if !WITH_PORTS.contains(&protocol) {
+        return Ok(Ports::Absent);
+    }
+    let [a, b, c, d] = *payload.first_chunk().ok_or(Discard::Malformed)?;
+    Ok(Ports::Known { local: u16::from_be_bytes([a, b]), remote: u16::from_be_bytes([c, d]) })
+}
+
+/// The ports of a later fragment.
+fn hidden(protocol: u8) -> Ports {
+    if WITH_PORTS.contains(&protocol) { Ports::Hidden } else { Ports::Absent }
 }
 
 #[cfg(test)]

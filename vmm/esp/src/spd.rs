@@ -1,7 +1,9 @@
 //! The security policy database of one space (RFC 4301 4.4.1): discard is the default.
 
+use std::net::IpAddr;
+
 use crate::selector::Match;
-use crate::{Discard, Flow, Selector};
+use crate::{Discard, Flow, Ports, Selector};
 
 /// What a policy does with the packets it is for. There is no bypass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,20 +23,30 @@ pub struct Policy<A> {
     pub action: Action<A>,
 }
 
+/// From this many policies on, looking up what was decided before is faster than searching.
+const REMEMBERED_FROM: usize = 9;
+
+/// Flows whose decision is remembered; a power of two.
+const REMEMBERED: usize = 256;
+
 /// The policies of one space; `A` names a pair of SAs, in the caller's terms.
 ///
 /// The most specific match decides: the fewest remote addresses, then the
 /// fewest local addresses, then a named protocol, then the fewest remote and
-/// local ports; between equals the one added first.
+/// local ports; between equals the one added first. What was decided for the
+/// flows seen last is remembered, so that many policies cost no more than few.
 #[derive(Clone, Debug)]
 pub struct Spd<A> {
     /// Most specific first, so that the first match is the best one.
     policies: Vec<Policy<A>>,
+    /// Decisions of `policies` as they are, each at the place of its flow; empty
+    /// if there are few policies.
+    remembered: Vec<Option<(Flow, Action<A>)>>,
 }
 
 impl<A> Default for Spd<A> {
     fn default() -> Self {
-        Spd { policies: Vec::new() }
+        Spd { policies: Vec::new(), remembered: Vec::new() }
     }
 }
 
@@ -49,11 +61,21 @@ impl<A: Copy + PartialEq> Spd<A> {
         let rank = rank(&policy.selector);
         let at = self.policies.partition_point(|other| self::rank(&other.selector) <= rank);
         self.policies.insert(at, policy);
+        self.forget();
     }
 
     /// Removes every policy that protects by `sa`.
     pub fn remove(&mut self, sa: A) {
         self.policies.retain(|policy| policy.action != Action::Protect(sa));
+        self.forget();
+    }
+
+    /// Forgets all decisions: the policies have changed.
+    fn forget(&mut self) {
+        self.remembered.clear();
+        if self.policies.len() >= REMEMBERED_FROM {
+            self.remembered.resize(REMEMBERED, None);
+        }
     }
 
     /// The policies, the one that is looked at first first.
@@ -65,25 +87,31 @@ impl<A: Copy + PartialEq> Spd<A> {
     ///
     /// A later fragment is discarded where a policy asks for its ports: it must
     /// not take another way than the fragment that shows them (RFC 4301 7).
-    pub fn best(&self, flow: &Flow) -> Action<A> {
-        for policy in &self.policies {
-            match policy.selector.matches(flow) {
-                Match::Yes => return policy.action,
-                Match::No => {}
-                Match::Unknown => return Action::Discard,
+    #[inline]
+    pub fn best(&mut self, flow: &Flow) -> Action<A> {
+        if self.remembered.is_empty() {
+            return search(&self.policies, flow);
+        }
+        let place = &mut self.remembered[place(flow)];
+        match place {
+            Some((remembered, action)) if remembered == flow => *action,
+            _ => {
+                let action = search(&self.policies, flow);
+                *place = Some((*flow, action));
+                action
             }
         }
-        Action::Discard
     }
 
-    /// Checks a packet that was opened by an SA of the pair `sa`, whose selectors
-    /// are `selector`: both they and the SPD's best match must want it
-    /// (RFC 4301 5.2 step 4).
+    /// Checks a packet that was opened by an SA of the pair `sa`, which is for the
+    /// packets of any of `selectors`: both they and the SPD's best match must want
+    /// it (RFC 4301 5.2 step 4).
     ///
     /// # Errors
     /// [`Discard::ForeignSelector`] or [`Discard::Policy`].
-    pub fn admit(&self, flow: &Flow, selector: &Selector, sa: A) -> Result<(), Discard> {
-        if selector.matches(flow) != Match::Yes {
+    #[inline]
+    pub fn admit(&mut self, flow: &Flow, selectors: &[Selector], sa: A) -> Result<(), Discard> {
+        if !selectors.iter().any(|selector| selector.matches(flow) == Match::Yes) {
             return Err(Discard::ForeignSelector);
         }
         match self.best(flow) {
@@ -91,6 +119,41 @@ impl<A: Copy + PartialEq> Spd<A> {
             Action::Protect(_) | Action::Discard => Err(Discard::Policy),
         }
     }
+}
+
+/// The action of the first match.
+fn search<A: Copy>(policies: &[Policy<A>], flow: &Flow) -> Action<A> {
+    for policy in policies {
+        match policy.selector.matches(flow) {
+            Match::Yes => return policy.action,
+            Match::No => {}
+            Match::Unknown => return Action::Discard,
+        }
+    }
+    Action::Discard
+}
+
+/// Where the decision for a flow is remembered. A guest that makes flows meet in one
+/// place makes its own searches, no more.
+fn place(flow: &Flow) -> usize {
+    // An odd number without pattern: the golden ratio in 64 bits.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let address = |address: IpAddr| match address {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64 ^ address.to_bits() as u64,
+    };
+    let ports = match flow.ports {
+        Ports::Known { local, remote } => u64::from(local) << 16 | u64::from(remote),
+        Ports::Absent => 1 << 32,
+        Ports::Hidden => 1 << 33,
+    };
+    let ports = ports | u64::from(flow.protocol) << 40;
+    let hash = (address(flow.local).wrapping_mul(SPREAD) ^ address(flow.remote))
+        .wrapping_mul(SPREAD)
+        .wrapping_add(ports)
+        .wrapping_mul(SPREAD);
+    // The upper bits depend on all of the input.
+    (hash >> (64 - REMEMBERED.ilog2())) as usize
 }
 
 /// Lower is more specific.

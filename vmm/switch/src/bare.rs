@@ -7,6 +7,8 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use esp::icmp::{Unreachable, unreachable};
+use esp::ip::Packet;
 use sys::clock::monotonic_ns;
 use sys::route;
 use sys::signal::Termination;
@@ -16,7 +18,6 @@ use sys::udp::{BindFailure, UdpSocket};
 
 use crate::batch::Batch;
 use crate::control::LoopCounters;
-use crate::frame::{self, Unreachable};
 use crate::overlay::Overlay;
 use crate::run::{Event, Events, random_seed};
 use crate::spin::{Idle, Spin};
@@ -208,8 +209,9 @@ impl Endpoint {
             Err(Stopped::Prohibited) => Unreachable::Prohibited,
             Err(Stopped::TooBig(mtu)) => Unreachable::TooBig(mtu),
         };
-        if let Some((error, length)) = frame::unreachable(packet, why) {
-            self.tun.write(&error[..length], &[]);
+        let packet = Packet::parse(packet, packet.len());
+        if let Some(error) = packet.ok().and_then(|packet| unreachable(&packet, why)) {
+            self.tun.write(&error, &[]);
         }
     }
 }

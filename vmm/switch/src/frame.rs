@@ -3,8 +3,6 @@
 
 use std::net::Ipv4Addr;
 
-use esp::ipv4;
-
 use crate::drops::Reason;
 
 /// Bytes of an Ethernet header.
@@ -96,56 +94,6 @@ fn answer(question: &[u8], guest: Mac, own: Ipv4Addr) -> Option<[u8; HEADER + AR
     Some(frame)
 }
 
-/// Most bytes of an ICMP error here: header, ICMP, and what it quotes.
-pub(crate) const ICMP_ERROR: usize = ipv4::HEADER + 8 + ipv4::HEADER + 8;
-
-/// ICMP destination unreachable, codes (RFC 792, RFC 1812 5.2.7.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreachable {
-    /// Communication administratively prohibited.
-    Prohibited,
-    /// The packet is longer than this MTU, bytes (RFC 1191 4).
-    TooBig(u16),
-}
-
-/// The ICMP error for a packet of the guest, with its length, as if its destination had sent it.
-///
-/// `None` where RFC 1122 3.2.2 wants none: about ICMP errors, and about what is no whole packet.
-pub fn unreachable(packet: &[u8], why: Unreachable) -> Option<([u8; ICMP_ERROR], usize)> {
-    let packet = ipv4::Packet::parse(packet).ok()?;
-    let is_icmp_error = packet.protocol() == 1
-        && packet.payload().first().is_none_or(|kind| ![0, 8, 13, 14].contains(kind));
-    if is_icmp_error || packet.is_later_fragment() {
-        return None;
-    }
-    let quoted = packet.bytes().len().min(ipv4::HEADER + 8);
-    let length = ipv4::HEADER + 8 + quoted;
-    let header = ipv4::header(packet.destination(), packet.source(), 1, 8 + quoted)?;
-    let mut error = [0; ICMP_ERROR];
-    error[..ipv4::HEADER].copy_from_slice(&header);
-    let icmp = &mut error[ipv4::HEADER..length];
-    icmp[0] = 3;
-    match why {
-        Unreachable::Prohibited => icmp[1] = 13,
-        Unreachable::TooBig(mtu) => {
-            icmp[1] = 4;
-            icmp[6..8].copy_from_slice(&mtu.to_be_bytes());
-        }
-    }
-    icmp[8..].copy_from_slice(&packet.bytes()[..quoted]);
-    let sum = checksum(icmp);
-    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    Some((error, length))
-}
-
-/// The Internet checksum (RFC 1071).
-fn checksum(bytes: &[u8]) -> u16 {
-    let word = |pair: &[u8]| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| low.into());
-    let sum: u32 = bytes.chunks(2).map(word).sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,21 +142,5 @@ mod tests {
         frame[..6].copy_from_slice(&[1, 0, 0x5e, 0, 0, 1]);
         assert_eq!(from_guest(&frame, GUEST, OWN), Err(Reason::Multicast));
         assert_eq!(from_guest(&frame[..13], GUEST, OWN), Err(Reason::Runt));
-    }
-
-    #[test]
-    fn an_icmp_error_quotes_its_packet_and_never_answers_an_error() {
-        let peer = Ipv4Addr::new(192, 0, 2, 20);
-        let mut packet = ipv4::header(OWN, peer, 6, 40).unwrap().to_vec();
-        packet.resize(60, 7);
-        let (error, length) = unreachable(&packet, Unreachable::TooBig(1442)).unwrap();
-        let parsed = ipv4::Packet::parse(&error[..length]).unwrap();
-        assert_eq!((parsed.source(), parsed.destination(), parsed.protocol()), (peer, OWN, 1));
-        let icmp = parsed.payload();
-        assert_eq!((&icmp[..2], checksum(icmp), &icmp[6..8]), (&[3, 4][..], 0, &[5, 0xa2][..]));
-        assert_eq!(icmp[8..], packet[..28]);
-
-        let about = unreachable(&error[..length], Unreachable::Prohibited);
-        assert!(about.is_none());
     }
 }

@@ -5,13 +5,15 @@
 
 use std::net::Ipv4Addr;
 
+use esp::icmp::{Unreachable, unreachable};
+use esp::ip::Packet;
 use virtio::Memory;
 use virtio::net::{HEADER as NET_HEADER, PLAIN_HEADER, is_plain};
 use virtio::ring::Ring;
 
 use crate::batch::Batch;
 use crate::drops::Reason;
-use crate::frame::{self, Asked, Mac, Unreachable};
+use crate::frame::{self, Asked, Mac};
 use crate::tunnel::{Arrived, Place, Stopped, Tunnels};
 
 /// Longest frame taken from a guest with its virtio-net header: no offload is offered, so
@@ -108,7 +110,7 @@ impl Port {
 
 /// A frame from the switch itself: an ARP reply, or an ICMP error.
 struct Answer {
-    bytes: [u8; frame::HEADER + frame::ICMP_ERROR],
+    bytes: [u8; frame::HEADER + 1280],
     length: usize,
 }
 
@@ -144,8 +146,9 @@ fn serve(
         Err(Stopped::TooBig(mtu)) => Unreachable::TooBig(mtu),
     };
     let ethernet = frame::to_guest(mac);
-    let error = frame::unreachable(packet, why);
-    Ok(error.map(|(error, length)| Answer::new([&ethernet, &error[..length]])))
+    let error =
+        Packet::parse(packet, packet.len()).ok().and_then(|packet| unreachable(&packet, why));
+    Ok(error.map(|error| Answer::new([&ethernet, &error])))
 }
 
 fn write_frame(

@@ -5,10 +5,11 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use esp::ip::{self, Header, HeaderBytes, Mode, Packet};
 use esp::natt::{self, Datagram};
 use esp::{
     Action, AddressRange, DuplicateSpi, Flow, InboundSa, KeyLength, Keys, OutboundSa, Policy,
-    PortRange, ReservedSpi, Sad, Selector, Spd, Spi, WindowSize, ipv4,
+    PortRange, ReservedSpi, Sad, Selector, Spd, Spi, WindowSize,
 };
 
 use crate::batch::Batch;
@@ -108,8 +109,8 @@ impl Default for Tunnels {
 pub struct Arrived<'a> {
     /// The space it is for.
     pub place: Place,
-    /// The inner IPv4 header.
-    pub header: [u8; ipv4::HEADER],
+    /// The inner IP header.
+    pub header: HeaderBytes,
     /// What follows it.
     pub payload: &'a [u8],
 }
@@ -173,7 +174,7 @@ impl Tunnels {
         let index = tunnel.pairs.len();
         self.sad.insert(inbound, Owner { place, pair: index, selector })?;
         let payload = outbound.max_payload(OUTER_MTU - OUTER_HEADERS).unwrap_or(0);
-        tunnel.mtu = tunnel.mtu.min((ipv4::HEADER + payload) as u16);
+        tunnel.mtu = tunnel.mtu.min((ip::V4_HEADER + payload) as u16);
         tunnel.spd.add(Policy { selector, action: Action::Protect(index) });
         tunnel.pairs.push(Pair { outbound, inbound_spi });
         Ok(())
@@ -242,12 +243,13 @@ impl Tunnels {
         let payload = &*opened.payload;
         let admitted =
             Flow::received(source.into(), destination.into(), opened.next_header, payload)
-                .and_then(|flow| tunnel.spd.admit(&flow, &owner.selector, owner.pair));
+                .and_then(|flow| tunnel.spd.admit(&flow, &[owner.selector], owner.pair));
         if let Err(discard) = admitted {
             sa.count(discard);
             return None;
         }
-        let header = ipv4::header(source, destination, opened.next_header, payload.len())?;
+        let header = Header::new(source.into(), destination.into(), opened.next_header)
+            .bytes(payload.len())?;
         Some(Arrived { place: owner.place, header, payload })
     }
 
@@ -296,16 +298,17 @@ impl Tunnel {
 
     fn seal(&mut self, packet: &[u8], batch: &mut Batch) -> Result<(), Stopped> {
         let silently = |discard: esp::Discard| Stopped::Silently(discard.into());
-        let packet = ipv4::Packet::parse(packet).map_err(silently)?;
+        let packet = Packet::parse(packet, packet.len()).map_err(silently)?;
         if packet.source() != *self.local.ip() {
             return Err(Stopped::Silently(Reason::ForeignSource));
         }
         let destination = packet.destination();
-        if destination.is_multicast() || destination.is_broadcast() {
+        if destination.is_multicast() || destination == Ipv4Addr::BROADCAST {
             return Err(Stopped::Silently(Reason::Multicast));
         }
-        let payload = packet.transport().map_err(silently)?;
-        let flow = Flow::outbound(packet).map_err(silently)?;
+        let carried = packet.carried(Mode::Transport).map_err(silently)?;
+        let payload = &packet.head()[carried.offset..];
+        let flow = Flow::outbound(&packet).map_err(silently)?;
         let Action::Protect(index) = self.spd.best(&flow) else {
             return Err(Stopped::Prohibited);
         };
@@ -316,7 +319,7 @@ impl Tunnel {
         batch.add(self.local, self.peer, |bytes, start| {
             bytes.resize(start + sa.headroom(), 0);
             bytes.extend_from_slice(payload);
-            sa.seal(packet.protocol(), bytes, start)
+            sa.seal(carried.next_header, bytes, start)
                 .map_err(|esp::Exhausted| Stopped::Silently(Reason::Exhausted))
         })
     }

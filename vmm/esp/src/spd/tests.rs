@@ -1,9 +1,9 @@
 //! The best match against the obvious slow search, and the inbound check.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use super::*;
-use crate::{AddressRange, PortRange, Ports};
+use crate::{AddressRange, PortRange};
 
 fn address(last: u8) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, last).into()
@@ -28,7 +28,7 @@ fn tcp(remote: u8, remote_port: u16) -> Flow {
 #[test]
 fn an_spd_without_policies_discards_everything() {
     assert_eq!(Spd::<u32>::new().best(&tcp(2, 80)), Action::Discard);
-    let wanted = Spd::new().admit(&tcp(2, 80), &to_peer(2), 1);
+    let wanted = Spd::new().admit(&tcp(2, 80), &[to_peer(2)], 1);
     assert_eq!(wanted, Err(Discard::Policy));
 }
 
@@ -73,13 +73,13 @@ fn an_opened_packet_is_admitted_only_if_its_sa_and_the_best_policy_both_want_it(
     let wide = Selector::between(addresses(1, 1), addresses(0, 255));
     spd.add(Policy { selector: wide, action: Action::Protect(1) });
     spd.add(Policy { selector: to_peer(9), action: Action::Protect(2) });
-    assert_eq!(spd.admit(&tcp(5, 80), &wide, 1), Ok(()));
-    assert_eq!(spd.admit(&tcp(9, 80), &to_peer(9), 2), Ok(()));
+    assert_eq!(spd.admit(&tcp(5, 80), &[wide], 1), Ok(()));
+    assert_eq!(spd.admit(&tcp(9, 80), &[to_peer(9)], 2), Ok(()));
     // The SA wants it, but the best policy names another SA; then the reverse.
-    assert_eq!(spd.admit(&tcp(9, 80), &wide, 1), Err(Discard::Policy));
-    assert_eq!(spd.admit(&tcp(5, 80), &to_peer(9), 2), Err(Discard::ForeignSelector));
+    assert_eq!(spd.admit(&tcp(9, 80), &[wide], 1), Err(Discard::Policy));
+    assert_eq!(spd.admit(&tcp(5, 80), &[to_peer(9)], 2), Err(Discard::ForeignSelector));
     let other_local = Flow { local: address(3), ..tcp(5, 80) };
-    assert_eq!(spd.admit(&other_local, &wide, 1), Err(Discard::ForeignSelector));
+    assert_eq!(spd.admit(&other_local, &[wide], 1), Err(Discard::ForeignSelector));
 }
 
 /// All policies are looked at, and a later one is better only if it is more specific.

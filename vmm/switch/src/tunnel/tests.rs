@@ -32,7 +32,8 @@ pub(crate) fn at(address: Ipv4Addr) -> SocketAddrV4 {
 }
 
 pub(crate) fn packet(source: Ipv4Addr, destination: Ipv4Addr, length: usize) -> Vec<u8> {
-    let mut packet = ipv4::header(source, destination, 17, length).unwrap().to_vec();
+    let mut packet =
+        Header::new(source.into(), destination.into(), 17).bytes(length).unwrap().to_vec();
     packet.extend((0..length).map(|at| at as u8));
     packet
 }
@@ -65,7 +66,8 @@ fn what_one_end_seals_the_other_opens_with_every_cipher() {
             let arrived = b.open(at(B), at(A), &mut wire).unwrap();
             assert_eq!((arrived.place, arrived.payload), (0, &sent[20..]));
             assert_eq!(arrived.header[12..20], sent[12..20]);
-            assert!(ipv4::Packet::parse(&[&arrived.header, arrived.payload].concat()).is_ok());
+            let whole = [&arrived.header[..], arrived.payload].concat();
+            assert!(Packet::parse(&whole, whole.len()).is_ok());
         }
         let too_big = a.seal(0, &packet(A, B, mtu - 19), &mut Batch::default());
         assert_eq!(too_big, Err(Stopped::TooBig(mtu as u16)));
