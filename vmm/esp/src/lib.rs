@@ -7,11 +7,14 @@
 pub mod checksum;
 mod cipher;
 mod discard;
+pub mod ecn;
 mod hmac;
 pub mod icmp;
 mod inbound;
 pub mod ip;
 mod keys;
+pub mod mss;
+pub mod mtu;
 pub mod natt;
 mod outbound;
 mod range;
