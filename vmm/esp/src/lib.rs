@@ -16,6 +16,7 @@ mod keys;
 pub mod mss;
 pub mod mtu;
 pub mod natt;
+pub mod offload;
 mod outbound;
 mod range;
 mod replay;
