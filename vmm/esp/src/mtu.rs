@@ -1,13 +1,13 @@
-//! How long an inner packet may be so that its ESP packet fits the way outside.
+//! How long an inner packet may be so that its ESP packet fits the path outside.
 
 use crate::ip::{MAX_LEN, Mode, V4_HEADER, V6_HEADER};
 
 /// Bytes of a UDP header.
 const UDP_HEADER: usize = 8;
 
-/// A way between two hosts, as long as outer packets go.
+/// The path between two hosts, as outer packets take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Way {
+pub struct Path {
     /// The longest packet that goes through whole, IP header included.
     pub mtu: u16,
     /// Whether outer headers are IPv4; otherwise they are IPv6.
@@ -16,7 +16,7 @@ pub struct Way {
     pub is_udp: bool,
 }
 
-impl Way {
+impl Path {
     /// Bytes of headers before each ESP packet.
     pub fn headers(&self) -> usize {
         let ip = if self.is_v4 { V4_HEADER } else { V6_HEADER };

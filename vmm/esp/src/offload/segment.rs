@@ -55,7 +55,7 @@ struct Cut {
     is_tcp: bool,
     /// Bytes of the TCP or UDP header.
     header_len: usize,
-    /// Bytes behind it in all segments together.
+    /// Bytes behind it in all segments together; not 0.
     payload_len: usize,
     /// Bytes behind it in each segment but the last; not 0.
     size: usize,
@@ -116,7 +116,7 @@ impl<'a> Sending<'a> {
     pub fn longest(&self) -> usize {
         match &self.work {
             Work::Whole(_) => self.len - self.carried.offset,
-            Work::Cut(cut) => self.headers(cut) + cut.size,
+            Work::Cut(cut) => self.headers(cut) + cut.size.min(cut.payload_len),
         }
     }
 
