@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cli::lab::{A, Host, Lab, Peer};
-use esp::{Keys, OutboundSa, Spi};
+use esp::{Integrity, Keys, OutboundSa, Parameters, Spi, Suite};
 use serde_json::{Value, json};
 use switch::control::{Client, Status};
 use switch::overlay::{Cipher, Key, Overlay};
@@ -194,9 +194,10 @@ fn sa(file: &Path, direction: &str) -> Value {
 fn outbound(file: &Path) -> OutboundSa {
     let sa = sa(file, "out");
     let bytes = |name: &str| Key::from_hex(sa[name].as_str().unwrap()).unwrap().into_bytes();
-    let keys = Keys::new(esp::Cipher::AesCbc256, bytes("cipher_key"), bytes("auth_key")).unwrap();
+    let suite = Suite::Combined(esp::Cipher::AesCbc256, Integrity::HmacSha256);
+    let keys = Keys::new(suite, bytes("cipher_key"), bytes("auth_key")).unwrap();
     let spi = Spi::new(sa["spi"].as_u64().unwrap() as u32).unwrap();
-    OutboundSa::new(spi, keys, [7; 16])
+    OutboundSa::new(spi, keys, [7; 16], Parameters::default())
 }
 
 /// An ICMP echo request (RFC 792), without its IP header.

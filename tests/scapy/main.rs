@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use esp::ip::{Header, Mode, Packet, V4_HEADER};
 use esp::natt::{Datagram, classify};
-use esp::{Cipher, Discard, Flow, InboundSa, Keys, OutboundSa, Spi, WindowSize};
+use esp::{Discard, Flow, InboundSa, Keys, OutboundSa, Parameters, Spi, Suite, ipv4};
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::peer::{Peer, Sa, Wrapping};
@@ -38,21 +38,20 @@ fn main() {
     let mut trials = Vec::new();
     let python = Python::default();
     let mut trial = |name: String, test: Test| trials.push(self::trial(name, &python, test));
-    for cipher in Cipher::ALL {
+    for suite in Suite::ALL {
         for (words, wrapping) in WRAPPINGS {
-            let name = cipher.name();
             trial(
-                format!("scapy opens what we seal: {name}, {words}"),
-                Box::new(move |peer| scapy_opens_what_we_seal(peer, cipher, wrapping)),
+                format!("scapy opens what we seal: {suite}, {words}"),
+                Box::new(move |peer| scapy_opens_what_we_seal(peer, suite, wrapping)),
             );
             trial(
-                format!("we open what scapy seals: {name}, {words}"),
-                Box::new(move |peer| we_open_what_scapy_seals(peer, cipher, wrapping)),
+                format!("we open what scapy seals: {suite}, {words}"),
+                Box::new(move |peer| we_open_what_scapy_seals(peer, suite, wrapping)),
             );
         }
         trial(
-            format!("neither opens what was changed: {}", cipher.name()),
-            Box::new(move |peer| neither_opens_what_was_changed(peer, cipher)),
+            format!("neither opens what was changed: {suite}"),
+            Box::new(move |peer| neither_opens_what_was_changed(peer, suite)),
         );
     }
     libtest_mimic::run(&arguments, trials).exit();
@@ -74,9 +73,9 @@ fn trial(name: String, python: &Python, test: Test) -> Trial {
     })
 }
 
-fn scapy_opens_what_we_seal(peer: &mut Peer, cipher: Cipher, wrapping: Wrapping) {
-    let sa = sa(cipher);
-    let mut outbound = OutboundSa::new(sa.spi, keys(&sa), [7; 16]);
+fn scapy_opens_what_we_seal(peer: &mut Peer, suite: Suite, wrapping: Wrapping) {
+    let sa = sa(suite);
+    let mut outbound = OutboundSa::new(sa.spi, keys(&sa), [7; 16], Parameters::default());
     for len in LENGTHS {
         let inner = packet(HERE, THERE, OPAQUE, &payload(len));
         let outer = seal(&mut outbound, wrapping, &inner);
@@ -86,9 +85,9 @@ fn scapy_opens_what_we_seal(peer: &mut Peer, cipher: Cipher, wrapping: Wrapping)
     }
 }
 
-fn we_open_what_scapy_seals(peer: &mut Peer, cipher: Cipher, wrapping: Wrapping) {
-    let sa = sa(cipher);
-    let mut inbound = InboundSa::new(sa.spi, keys(&sa), WindowSize::default());
+fn we_open_what_scapy_seals(peer: &mut Peer, suite: Suite, wrapping: Wrapping) {
+    let sa = sa(suite);
+    let mut inbound = InboundSa::new(sa.spi, keys(&sa), Parameters::default());
     // Up to the very last sequence number.
     for (at, len) in (1..).zip(LENGTHS) {
         let seq = u32::MAX - LENGTHS.len() as u32 + at;
@@ -115,12 +114,16 @@ fn we_open_what_scapy_seals(peer: &mut Peer, cipher: Cipher, wrapping: Wrapping)
     assert_eq!(inbound.top(), u64::from(u32::MAX));
 }
 
-fn neither_opens_what_was_changed(peer: &mut Peer, cipher: Cipher) {
-    let sa = sa(cipher);
+fn neither_opens_what_was_changed(peer: &mut Peer, suite: Suite) {
+    let sa = sa(suite);
     let wrapping = Wrapping { udp: false, tunnel: false };
     let inner = packet(HERE, THERE, OPAQUE, &payload(100));
-    let outer = seal(&mut OutboundSa::new(sa.spi, keys(&sa), [7; 16]), wrapping, &inner);
-    let mut inbound = InboundSa::new(sa.spi, keys(&sa), WindowSize::default());
+    let outer = seal(
+        &mut OutboundSa::new(sa.spi, keys(&sa), [7; 16], Parameters::default()),
+        wrapping,
+        &inner,
+    );
+    let mut inbound = InboundSa::new(sa.spi, keys(&sa), Parameters::default());
     // A bit of the sequence number, of the payload and of the ICV.
     for at in [V4_HEADER + 6, outer.len() - 40, outer.len() - 1] {
         let mut changed = outer.clone();
@@ -134,17 +137,17 @@ fn neither_opens_what_was_changed(peer: &mut Peer, cipher: Cipher) {
 }
 
 /// Keys that differ in every byte.
-fn sa(cipher: Cipher) -> Sa {
+fn sa(suite: Suite) -> Sa {
     Sa {
         spi: Spi::new(0xc0de_1001).expect("it is not reserved"),
-        cipher,
-        cipher_key: (1..).take(cipher.key_len()).collect(),
-        auth_key: (101..).take(Keys::AUTH_LEN).collect(),
+        suite,
+        cipher_key: (1..).take(suite.cipher_key_len()).collect(),
+        auth_key: (101..).take(suite.auth_key_len()).collect(),
     }
 }
 
 fn keys(sa: &Sa) -> Keys {
-    Keys::new(sa.cipher, sa.cipher_key.clone().into(), sa.auth_key.clone().into())
+    Keys::new(sa.suite, sa.cipher_key.clone().into(), sa.auth_key.clone().into())
         .expect("the lengths are right")
 }
 

@@ -1,28 +1,41 @@
 """An IPsec peer made of scapy: seals and opens as told, one JSON object per line.
 
-Asked {"op": "seal" or "open", "cipher", "cipher_key", "auth_key", "spi", "seq",
+Asked {"op": "seal" or "open", "suite", "cipher_key", "auth_key", "spi", "seq",
 "udp", "tunnel", "packet"}, it answers {"packet"} or {"refused"}. Bytes are
 hexadecimal; packets are whole IPv4 packets.
 """
 
 import json
+import re
 import sys
 
 from scapy.layers.inet import IP, UDP
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
-CIPHERS = {"null": "NULL", "aes-cbc-128": "AES-CBC", "aes-cbc-256": "AES-CBC"}
+CIPHERS = {
+    "null": "NULL",
+    "aes-cbc": "AES-CBC",
+    "aes-gcm": "AES-GCM",
+    "chacha20-poly1305": "CHACHA20-POLY1305",
+}
+HMACS = {
+    "hmac-sha256": "SHA2-256-128",
+    "hmac-sha384": "SHA2-384-192",
+    "hmac-sha512": "SHA2-512-256",
+    "": None,
+}
 
 
 def association(request):
+    cipher, _, hmac = request["suite"].partition("+")
     return SecurityAssociation(
         ESP,
         spi=request["spi"],
         seq_num=request["seq"],
-        crypt_algo=CIPHERS[request["cipher"]],
+        crypt_algo=CIPHERS[re.sub("-(128|192|256)$", "", cipher)],
         crypt_key=bytes.fromhex(request["cipher_key"]) or None,
-        auth_algo="SHA2-256-128",
-        auth_key=bytes.fromhex(request["auth_key"]),
+        auth_algo=HMACS[hmac],
+        auth_key=bytes.fromhex(request["auth_key"]) or None,
         nat_t_header=UDP(sport=4500, dport=4500) if request["udp"] else None,
         tunnel_header=IP(src="192.0.2.20", dst="192.0.2.10") if request["tunnel"] else None,
     )

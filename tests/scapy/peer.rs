@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use esp::{Cipher, Spi};
+use esp::{Spi, Suite};
 use serde_json::{Value, json};
 
 const SCRIPT: &str = include_str!("peer.py");
@@ -14,7 +14,7 @@ const SCRIPT: &str = include_str!("peer.py");
 #[derive(Clone)]
 pub(crate) struct Sa {
     pub(crate) spi: Spi,
-    pub(crate) cipher: Cipher,
+    pub(crate) suite: Suite,
     pub(crate) cipher_key: Vec<u8>,
     pub(crate) auth_key: Vec<u8>,
 }
@@ -104,7 +104,7 @@ impl Peer {
     ) -> Result<Vec<u8>, String> {
         let request = json!({
             "op": op,
-            "cipher": sa.cipher.name(),
+            "suite": sa.suite.name(),
             "cipher_key": hex(&sa.cipher_key),
             "auth_key": hex(&sa.auth_key),
             "spi": sa.spi.number(),

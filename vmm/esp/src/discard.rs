@@ -16,7 +16,9 @@ pub enum Discard {
     BadPadding,
     /// Authentic traffic-flow padding, next header 59 (RFC 4303 2.6).
     Dummy,
-    /// No IP packet, or none that is whole and consistent.
+    /// The SA has reached a hard limit of its lifetime, or the packet would pass it (RFC 4301 4.4.2.1).
+    Expired,
+    /// No IPv4 packet, or none that is whole and consistent.
     Malformed,
     /// A fragment where only whole packets may be (RFC 4303 3.1.1, transport mode).
     Fragment,
@@ -37,13 +39,14 @@ pub enum Discard {
 
 impl Discard {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Discard; 14] = [
+    pub const ALL: [Discard; 12] = [
         Discard::Truncated,
         Discard::ForeignSpi,
         Discard::Replayed,
         Discard::Forged,
         Discard::BadPadding,
         Discard::Dummy,
+        Discard::Expired,
         Discard::Malformed,
         Discard::Fragment,
         Discard::Options,
@@ -63,6 +66,7 @@ impl Discard {
             Discard::Forged => "forged",
             Discard::BadPadding => "bad_padding",
             Discard::Dummy => "dummy",
+            Discard::Expired => "expired",
             Discard::Malformed => "malformed",
             Discard::Fragment => "fragment",
             Discard::Options => "options",
@@ -114,7 +118,6 @@ mod tests {
         for (times, (reason, count)) in discards.iter().enumerate() {
             assert_eq!((count, discards.of(reason)), (times as u64, times as u64));
         }
-        let reasons = Discard::ALL.len() as u64;
-        assert_eq!(discards.total(), reasons * (reasons - 1) / 2);
+        assert_eq!(discards.total(), 66);
     }
 }

@@ -4,7 +4,7 @@
 //! [`OutboundSa::seal`]. Inbound: [`natt::classify`], [`Sad::lookup`],
 //! [`InboundSa::open`], [`Spd::admit`]. What is not allowed is discarded.
 
-pub mod checksum;
+pub mod aead;
 mod cipher;
 mod discard;
 pub mod ecn;
@@ -13,35 +13,37 @@ pub mod icmp;
 mod inbound;
 pub mod ip;
 mod keys;
-pub mod mss;
-pub mod mtu;
+mod lifetime;
 pub mod natt;
 pub mod offload;
 mod outbound;
-mod range;
+mod parameters;
 mod replay;
 mod sad;
 mod selector;
 mod spd;
 mod spi;
+mod suite;
+mod transform;
 
 pub use discard::{Discard, Discards};
 pub use inbound::{InboundSa, Opened};
-pub use ip::Mode;
-pub use keys::{Cipher, KeyLength, Keys};
-pub use outbound::{Exhausted, OutboundSa};
-pub use range::{AddressRange, ParseRangeError, PortRange, RangeError};
+pub use keys::{KeyLength, Keys};
+pub use lifetime::{Age, Lifetime, Limits};
+pub use outbound::{OutboundSa, Unsealed};
+pub use parameters::Parameters;
 pub use replay::{Fresh, ReplayWindow, WindowSize, WindowSizeError};
 pub use sad::{DuplicateSpi, Sad};
 pub use selector::{Flow, Match, Ports, Selector};
 pub use spd::{Action, Policy, Spd};
 pub use spi::{ReservedSpi, Spi};
+pub use suite::{Aead, Cipher, Integrity, Suite, UnknownSuite};
 
 /// IP protocol number of ESP (RFC 4303 2), of a packet that is not UDP-encapsulated.
 pub const PROTOCOL: u8 = 50;
 
 /// Most headroom any SA asks for before a payload, bytes: SPI, sequence number and IV.
-pub const MAX_HEADROOM: usize = 24;
+pub const MAX_HEADROOM: usize = transform::HEADER + suite::MAX_IV_LEN;
 
 /// Most bytes any SA adds to a payload: headroom, padding, trailer and ICV.
-pub const MAX_OVERHEAD: usize = MAX_HEADROOM + 15 + 2 + 16;
+pub const MAX_OVERHEAD: usize = MAX_HEADROOM + 15 + 2 + suite::MAX_ICV_LEN;

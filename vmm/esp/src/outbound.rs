@@ -1,80 +1,52 @@
 //! Outbound SAs: packets are sealed (RFC 4303 3.3).
 
-use crate::cipher::{Block, Encryption};
-use crate::hmac::{BLOCK_LEN, Hmac, ICV_LEN};
-use crate::keys::{Cipher, Keys};
-use crate::{MAX_HEADROOM, Spi};
-
-/// Bytes of SPI and sequence number.
-pub(crate) const HEADER: usize = 8;
+use crate::cipher::Block;
+use crate::keys::Keys;
+use crate::lifetime::Usage;
+use crate::suite::MAX_ICV_LEN;
+use crate::transform::{HEADER, Seal, sealing};
+use crate::{Age, Lifetime, Parameters, Spi, Suite};
 
 /// Bytes of pad length and next header.
 pub(crate) const TRAILER: usize = 2;
 
-/// Bytes of packet from which on taking turns wins more than the calls cost.
-const TURNS_FROM: usize = 256;
-
 /// An SA for packets to the peer. Its sequence numbers never wrap.
 pub struct OutboundSa {
     spi: Spi,
-    cipher: Cipher,
+    suite: Suite,
+    esn: bool,
     /// The sequence number sent last, 0 before the first.
-    seq: u32,
-    bytes: u64,
-    /// In one place from beginning to end, however the SA is moved.
-    schedules: Box<Schedules>,
+    seq: u64,
+    usage: Usage,
+    transform: Box<dyn Seal>,
 }
 
-struct Schedules {
-    encryption: Encryption,
-    hmac: Hmac,
-    seed: Block,
-}
-
-impl Schedules {
-    /// Encrypts `packet[plain..]` in place and gives the ICV of all of `packet`.
-    ///
-    /// A CBC block waits for the one before it, and so does a block of the
-    /// hash. So they take turns: while a piece is encrypted, the processor can
-    /// hash the piece before it.
-    #[inline]
-    fn encrypt_then_mac(&self, iv: &Block, packet: &mut [u8], plain: usize) -> [u8; ICV_LEN] {
-        if packet.len() < TURNS_FROM || matches!(self.encryption, Encryption::Null) {
-            self.encryption.encrypt(iv, &mut packet[plain..]);
-            return self.hmac.icv(packet);
-        }
-        let mut hash = self.hmac.begin();
-        let mut iv = *iv;
-        let mut done = plain;
-        while done < packet.len() {
-            let piece = done..packet.len().min(done + BLOCK_LEN);
-            let next = piece.end;
-            self.encryption.encrypt(&iv, &mut packet[piece]);
-            hash.advance(packet, done);
-            iv = *packet[..next].last_chunk().expect("a piece is a block or more");
-            done = next;
-        }
-        hash.finish(packet)
-    }
-}
-
-/// The SA has used all its sequence numbers and seals nothing more (RFC 4303 3.3.3).
+/// Why a payload was not sealed; the SA seals nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exhausted;
+pub enum Unsealed {
+    /// All sequence numbers are used (RFC 4303 3.3.3).
+    Exhausted,
+    /// The SA has reached a hard limit of its lifetime, or the packet would have
+    /// passed it (RFC 4301 4.4.2.1).
+    Expired,
+}
 
 impl OutboundSa {
     /// An SA that has sent nothing.
     ///
-    /// `seed` is random and never used twice. IVs are made from it: the
-    /// encryption of a nonce under the SA's own key, which nobody else can
-    /// predict (RFC 3602 3, NIST SP 800-38A appendix C).
-    pub fn new(spi: Spi, keys: Keys, seed: [u8; 16]) -> OutboundSa {
-        let schedules = Box::new(Schedules {
-            encryption: Encryption::new(&keys),
-            hmac: Hmac::new(keys.auth_key()),
-            seed,
-        });
-        OutboundSa { spi, cipher: keys.cipher, seq: 0, bytes: 0, schedules }
+    /// `seed` is random and never used twice: the IVs of AES-CBC are made from it,
+    /// which nobody else can predict. `keys` must never have sealed anything: an
+    /// AEAD's IVs are its sequence numbers.
+    pub fn new(spi: Spi, keys: Keys, seed: [u8; 16], parameters: Parameters) -> OutboundSa {
+        let Parameters { esn, window: _, lifetime, born_s } = parameters;
+        OutboundSa {
+            spi,
+            suite: keys.suite(),
+            esn,
+            seq: 0,
+            usage: Usage::new(lifetime, born_s),
+            transform: sealing(&keys, seed),
+        }
     }
 
     /// The peer's SPI.
@@ -82,36 +54,77 @@ impl OutboundSa {
         self.spi
     }
 
-    /// How the SA encrypts.
-    pub fn cipher(&self) -> Cipher {
-        self.cipher
+    /// How the SA protects its packets.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
-    /// Packets sealed so far; also the sequence number of the last one.
+    /// Whether sequence numbers have 64 bits.
+    pub fn esn(&self) -> bool {
+        self.esn
+    }
+
+    /// The sequence number of the last packet, 0 before the first.
+    pub fn sequence(&self) -> u64 {
+        self.seq
+    }
+
+    /// Packets sealed so far.
     pub fn packets(&self) -> u64 {
-        u64::from(self.seq)
+        self.usage.packets()
     }
 
     /// Payload bytes sealed so far.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.usage.bytes()
     }
 
-    /// Bytes [`OutboundSa::seal`] wants before a payload; at most [`MAX_HEADROOM`].
+    /// How long the SA may be used.
+    pub fn lifetime(&self) -> Lifetime {
+        self.usage.lifetime()
+    }
+
+    /// How far it has come, as of the packets so far and the last [`OutboundSa::tick`].
+    pub fn age(&self) -> Age {
+        self.usage.age()
+    }
+
+    /// When it was made, seconds.
+    pub fn born_s(&self) -> u64 {
+        self.usage.born_s()
+    }
+
+    /// When [`OutboundSa::tick`] will have something new to say, if ever.
+    pub fn due_s(&self) -> Option<u64> {
+        self.usage.due_s()
+    }
+
+    /// Tells the SA the time, in seconds of the clock of [`Parameters::born_s`].
+    /// Too early, nothing happens.
+    pub fn tick(&mut self, now_s: u64) -> Age {
+        self.usage.tick(now_s)
+    }
+
+    /// Bytes [`OutboundSa::seal`] wants before a payload; at most [`crate::MAX_HEADROOM`].
     pub fn headroom(&self) -> usize {
-        HEADER + self.cipher.iv_len()
+        HEADER + self.suite.iv_len()
+    }
+
+    /// Bytes [`OutboundSa::seal`] adds behind a payload of `payload_len` bytes.
+    pub fn trailroom(&self, payload_len: usize) -> usize {
+        self.sealed_len(payload_len) - self.headroom() - payload_len
     }
 
     /// Bytes of the ESP packet around a payload of `payload_len` bytes.
     pub fn sealed_len(&self, payload_len: usize) -> usize {
-        let padded = (payload_len + TRAILER).next_multiple_of(self.cipher.alignment());
-        self.headroom() + padded + ICV_LEN
+        let padded = (payload_len + TRAILER).next_multiple_of(self.suite.alignment());
+        self.headroom() + padded + self.suite.icv_len()
     }
 
     /// The longest payload whose ESP packet has at most `limit` bytes, if there is one.
     pub fn max_payload(&self, limit: usize) -> Option<usize> {
-        let room = limit.checked_sub(self.headroom() + ICV_LEN)?;
-        (room - room % self.cipher.alignment()).checked_sub(TRAILER)
+        let room = limit.checked_sub(self.headroom() + self.suite.icv_len())?;
+        (room - room % self.suite.alignment()).checked_sub(TRAILER)
     }
 
     /// Makes the end of `batch` an ESP packet.
@@ -123,7 +136,8 @@ impl OutboundSa {
     /// [`OutboundSa::sealed_len`] bytes. Nothing is allocated if `batch` has room.
     ///
     /// # Errors
-    /// [`Exhausted`] after 2^32 - 1 packets; `batch` is as before.
+    /// [`Unsealed::Exhausted`] after 2^32 - 1 packets, or 2^64 - 1 with ESN;
+    /// [`Unsealed::Expired`] at a hard limit. `batch` is as before.
     ///
     /// # Panics
     /// If the headroom is not there.
@@ -132,48 +146,52 @@ impl OutboundSa {
         next_header: u8,
         batch: &mut Vec<u8>,
         start: usize,
-    ) -> Result<(), Exhausted> {
-        let mut iv = self.schedules.seed;
-        // The seed is random and the numbers differ, so no nonce comes twice.
-        let seq = self.seq.wrapping_add(1).to_be_bytes();
-        iv.iter_mut().zip(seq).for_each(|(byte, seq)| *byte ^= seq);
-        self.schedules.encryption.encrypt_block(&mut iv);
-        self.seal_with_iv(next_header, batch, start, &iv)
+    ) -> Result<(), Unsealed> {
+        let seq = self.next(batch.len(), start)?;
+        let iv = self.transform.iv(seq);
+        self.seal_as(seq, &iv, next_header, batch, start);
+        Ok(())
     }
 
-    pub(crate) fn seal_with_iv(
-        &mut self,
-        next_header: u8,
-        batch: &mut Vec<u8>,
-        start: usize,
-        iv: &Block,
-    ) -> Result<(), Exhausted> {
-        let seq = self.seq.checked_add(1).ok_or(Exhausted)?;
+    /// Uses up the next sequence number for the packet that is `start..end` of a batch.
+    fn next(&mut self, end: usize, start: usize) -> Result<u64, Unsealed> {
+        let payload_len =
+            end.checked_sub(start + self.headroom()).expect("callers leave the headroom");
+        let last = if self.esn { u64::MAX } else { u32::MAX.into() };
+        if self.seq == last {
+            return Err(Unsealed::Exhausted);
+        }
+        self.usage.add(payload_len).map_err(|_| Unsealed::Expired)?;
+        self.seq += 1;
+        Ok(self.seq)
+    }
+
+    fn seal_as(&self, seq: u64, iv: &Block, next_header: u8, batch: &mut Vec<u8>, start: usize) {
         let payload = start + self.headroom();
-        let payload_len = batch.len().checked_sub(payload).expect("callers leave the headroom");
+        let unpadded = batch.len() - payload + TRAILER;
+        let pad_len = unpadded.next_multiple_of(self.suite.alignment()) - unpadded;
+        batch.extend_from_slice(&TAIL[..pad_len + TRAILER + self.suite.icv_len()]);
 
-        batch[start..start + 4].copy_from_slice(&self.spi.to_be_bytes());
-        batch[start + 4..start + 8].copy_from_slice(&seq.to_be_bytes());
-        batch[start + HEADER..payload].copy_from_slice(&iv[..self.cipher.iv_len()]);
-
-        let unpadded = payload_len + TRAILER;
-        let pad_len = unpadded.next_multiple_of(self.cipher.alignment()) - unpadded;
-        batch.extend_from_slice(&PADDING[..pad_len]);
-        batch.extend_from_slice(&[pad_len as u8, next_header]);
-
-        let icv = self.schedules.encrypt_then_mac(iv, &mut batch[start..], payload - start);
-        batch.extend_from_slice(&icv);
-
-        self.seq = seq;
-        self.bytes += payload_len as u64;
-        Ok(())
+        let packet = &mut batch[start..];
+        packet[..4].copy_from_slice(&self.spi.to_be_bytes());
+        packet[4..HEADER].copy_from_slice(&(seq as u32).to_be_bytes());
+        let trailer = packet.len() - self.suite.icv_len() - TRAILER;
+        packet[trailer..][..TRAILER].copy_from_slice(&[pad_len as u8, next_header]);
+        self.transform.seal(self.esn.then_some((seq >> 32) as u32), iv, packet);
     }
 }
 
-/// The padding every packet ends with, as much of it as needed (RFC 4303 2.4).
-const PADDING: [u8; 15] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-
-const _: () = assert!(MAX_HEADROOM == HEADER + 16, "AES-CBC has the longest IV");
+/// What is put behind a payload, as much of it as needed: it begins with the
+/// padding of every packet (RFC 4303 2.4); trailer and ICV are written over the rest.
+const TAIL: [u8; 15 + TRAILER + MAX_ICV_LEN] = {
+    let mut tail = [0; 15 + TRAILER + MAX_ICV_LEN];
+    let mut at = 0;
+    while at < tail.len() {
+        tail[at] = at as u8 + 1;
+        at += 1;
+    }
+    tail
+};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! The anti-replay window (RFC 4303 3.4.3, ring of words after RFC 6479).
+//! The anti-replay window (RFC 4303 3.4.3, a ring of bits as in RFC 6479).
 
 use crate::Discard;
 
@@ -42,10 +42,11 @@ impl Default for WindowSize {
 pub struct ReplayWindow {
     /// The highest number accepted, 0 before the first.
     top: u64,
-    size: u64,
-    /// A ring: the bit of `seq` is `seq % 64` of word `seq / 64 % words`. It is
-    /// a power of two and at least one word more than the window, so a word is
-    /// cleared before its bits are used again.
+    size: WindowSize,
+    /// A ring of bits, their number a power of two and at least the window: the
+    /// bit of `seq` is `seq % 64` of word `seq / 64 % words`, for the numbers up
+    /// to `top`. When a number comes to share a bit with an older one, the bit is
+    /// cleared before.
     words: Box<[u64]>,
 }
 
@@ -62,8 +63,7 @@ pub struct Fresh<'a> {
 impl ReplayWindow {
     /// A window that has seen nothing.
     pub fn new(size: WindowSize) -> ReplayWindow {
-        let size = u64::from(size.packets());
-        let words = (size.div_ceil(WORD) + 1).next_power_of_two();
+        let words = u64::from(size.packets()).div_ceil(WORD).next_power_of_two();
         ReplayWindow { top: 0, size, words: vec![0; words as usize].into() }
     }
 
@@ -72,14 +72,39 @@ impl ReplayWindow {
         self.top
     }
 
+    /// How many numbers it covers.
+    pub fn size(&self) -> WindowSize {
+        self.size
+    }
+
+    /// How many of the numbers it covers were accepted.
+    pub fn accepted(&self) -> u16 {
+        let is_set = |seq: &u64| self.words[self.word(*seq)] & bit(*seq) != 0;
+        (self.bottom().max(1)..=self.top).filter(is_set).count() as u16
+    }
+
+    /// The 64-bit number a packet has whose low half is `low`: the one that is
+    /// not older than the window, and no more than 2^32 newer (RFC 4303 appendix
+    /// A2.2). Only the packet's ICV can say whether it is right.
+    ///
+    /// # Errors
+    /// [`Discard::Replayed`] where there is no such number, at the end of all numbers.
+    #[inline]
+    pub fn extend(&self, low: u32) -> Result<u64, Discard> {
+        let bottom = self.bottom();
+        let ahead = low.wrapping_sub(bottom as u32);
+        bottom.checked_add(ahead.into()).ok_or(Discard::Replayed)
+    }
+
     /// Checks that `seq` was not accepted before and is not too old to know.
     ///
     /// # Errors
     /// [`Discard::Replayed`]; also for 0, which no sender uses (RFC 4303 3.3.3).
+    #[inline]
     pub fn check(&mut self, seq: u64) -> Result<Fresh<'_>, Discard> {
         let seen = if seq > self.top {
             false
-        } else if seq == 0 || self.top - seq >= self.size {
+        } else if seq == 0 || seq < self.bottom() {
             true
         } else {
             self.words[self.word(seq)] & bit(seq) != 0
@@ -87,18 +112,33 @@ impl ReplayWindow {
         if seen { Err(Discard::Replayed) } else { Ok(Fresh { window: self, seq }) }
     }
 
-    fn accept(&mut self, seq: u64) {
-        if seq > self.top {
-            // Every word the window enters is cleared, at most all of them once.
-            let entered = (seq / WORD - self.top / WORD).min(self.words.len() as u64);
-            for back in 0..entered {
-                let word = self.word(seq - back * WORD);
-                self.words[word] = 0;
-            }
+    fn accept(&mut self, seq: u64) -> bool {
+        let is_newest = seq > self.top;
+        if is_newest {
+            self.clear(self.top, seq);
             self.top = seq;
         }
         let word = self.word(seq);
         self.words[word] |= bit(seq);
+        is_newest
+    }
+
+    /// Clears the bits of the numbers between these two; all of them at most once.
+    fn clear(&mut self, after: u64, before: u64) {
+        let capacity = self.words.len() as u64 * WORD;
+        let mut seq = (after + 1).max(before.saturating_sub(capacity));
+        while seq < before {
+            // As many as are left, or are left in the word.
+            let len = (WORD - seq % WORD).min(before - seq);
+            let word = self.word(seq);
+            self.words[word] &= !(u64::MAX >> (WORD - len) << (seq % WORD));
+            seq += len;
+        }
+    }
+
+    /// The oldest number it covers; 0 as long as it covers all.
+    fn bottom(&self) -> u64 {
+        self.top.saturating_sub(u64::from(self.size.packets()) - 1)
     }
 
     fn word(&self, seq: u64) -> usize {
@@ -111,9 +151,11 @@ fn bit(seq: u64) -> u64 {
 }
 
 impl Fresh<'_> {
-    /// Marks the number as seen; call it when the packet is authentic, not before.
-    pub fn accept(self) {
-        self.window.accept(self.seq);
+    /// Marks the number as seen; call it when the packet is authentic, not
+    /// before. Says whether it is the newest so far, the window's new top.
+    #[inline]
+    pub fn accept(self) -> bool {
+        self.window.accept(self.seq)
     }
 
     /// The sequence number.

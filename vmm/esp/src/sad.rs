@@ -12,7 +12,8 @@ use crate::{InboundSa, Spi};
 /// stranger asks for.
 #[derive(Default)]
 pub struct Sad<T> {
-    entries: HashMap<Spi, (InboundSa, T), BuildHasherDefault<SpiHasher>>,
+    /// Boxed, so that the table itself stays small and moves little when it grows.
+    entries: HashMap<Spi, Box<(InboundSa, T)>, BuildHasherDefault<SpiHasher>>,
 }
 
 /// An SPI is in use: it names one SA only.
@@ -34,7 +35,7 @@ impl<T> Sad<T> {
         match self.entries.entry(sa.spi()) {
             Entry::Occupied(entry) => Err(DuplicateSpi(*entry.key())),
             Entry::Vacant(entry) => {
-                entry.insert((sa, owner));
+                entry.insert(Box::new((sa, owner)));
                 Ok(())
             }
         }
@@ -42,22 +43,29 @@ impl<T> Sad<T> {
 
     /// The SA with exactly this SPI, and what it is for.
     pub fn lookup(&mut self, spi: Spi) -> Option<(&mut InboundSa, &mut T)> {
-        self.entries.get_mut(&spi).map(|(sa, owner)| (sa, owner))
+        let (sa, owner) = &mut **self.entries.get_mut(&spi)?;
+        Some((sa, owner))
     }
 
     /// The same, to look at only.
     pub fn get(&self, spi: Spi) -> Option<(&InboundSa, &T)> {
-        self.entries.get(&spi).map(|(sa, owner)| (sa, owner))
+        let (sa, owner) = &**self.entries.get(&spi)?;
+        Some((sa, owner))
     }
 
     /// Takes an SA out; its keys go when it is dropped.
     pub fn remove(&mut self, spi: Spi) -> Option<(InboundSa, T)> {
-        self.entries.remove(&spi)
+        self.entries.remove(&spi).map(|entry| *entry)
     }
 
     /// Every SA, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&InboundSa, &T)> {
-        self.entries.values().map(|(sa, owner)| (sa, owner))
+        self.entries.values().map(|entry| (&entry.0, &entry.1))
+    }
+
+    /// Every SA, in no order, to tell them the time.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&mut InboundSa, &mut T)> {
+        self.entries.values_mut().map(|entry| (&mut entry.0, &mut entry.1))
     }
 
     /// How many SAs there are.

@@ -157,19 +157,19 @@ impl PairStatus {
         PairStatus {
             inbound: InboundStatus {
                 spi: inbound.spi().number(),
-                cipher: inbound.cipher().name().into(),
+                cipher: inbound.suite().name().into(),
                 packets: inbound.packets(),
                 bytes: inbound.bytes(),
                 sequence: inbound.top(),
-                window: esp::WindowSize::default().packets(),
+                window: inbound.window().packets(),
                 drops: drops.map(|(reason, count)| (reason.name().into(), count)).collect(),
             },
             outbound: OutboundStatus {
                 spi: outbound.spi().number(),
-                cipher: outbound.cipher().name().into(),
+                cipher: outbound.suite().name().into(),
                 packets: outbound.packets(),
                 bytes: outbound.bytes(),
-                sequence: outbound.packets(),
+                sequence: outbound.sequence(),
             },
         }
     }

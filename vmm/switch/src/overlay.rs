@@ -89,13 +89,14 @@ pub enum Cipher {
     AesCbc256,
 }
 
-impl From<Cipher> for esp::Cipher {
-    fn from(cipher: Cipher) -> esp::Cipher {
-        match cipher {
+impl From<Cipher> for esp::Suite {
+    fn from(cipher: Cipher) -> esp::Suite {
+        let cipher = match cipher {
             Cipher::Null => esp::Cipher::Null,
             Cipher::AesCbc128 => esp::Cipher::AesCbc128,
             Cipher::AesCbc256 => esp::Cipher::AesCbc256,
-        }
+        };
+        esp::Suite::Combined(cipher, esp::Integrity::HmacSha256)
     }
 }
 

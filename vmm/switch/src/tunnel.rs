@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use esp::ip::{self, Header, HeaderBytes, Mode, Packet};
 use esp::natt::{self, Datagram};
 use esp::{
-    Action, AddressRange, DuplicateSpi, Flow, InboundSa, KeyLength, Keys, OutboundSa, Policy,
-    PortRange, ReservedSpi, Sad, Selector, Spd, Spi, WindowSize,
+    Action, AddressRange, DuplicateSpi, Flow, InboundSa, KeyLength, Keys, OutboundSa, Parameters,
+    Policy, PortRange, ReservedSpi, Sad, Selector, Spd, Spi, ipv4,
 };
 
 use crate::batch::Batch;
@@ -169,8 +169,8 @@ impl Tunnels {
         let selector = selector(*tunnel.local.ip(), *tunnel.peer.ip(), pair.selector)?;
         let (outbound_spi, outbound_keys) = keys(pair.outbound)?;
         let (inbound_spi, inbound_keys) = keys(pair.inbound)?;
-        let outbound = OutboundSa::new(outbound_spi, outbound_keys, seed());
-        let inbound = InboundSa::new(inbound_spi, inbound_keys, WindowSize::default());
+        let outbound = OutboundSa::new(outbound_spi, outbound_keys, seed(), Parameters::default());
+        let inbound = InboundSa::new(inbound_spi, inbound_keys, Parameters::default());
         let index = tunnel.pairs.len();
         self.sad.insert(inbound, Owner { place, pair: index, selector })?;
         let payload = outbound.max_payload(OUTER_MTU - OUTER_HEADERS).unwrap_or(0);
@@ -319,8 +319,8 @@ impl Tunnel {
         batch.add(self.local, self.peer, |bytes, start| {
             bytes.resize(start + sa.headroom(), 0);
             bytes.extend_from_slice(payload);
-            sa.seal(carried.next_header, bytes, start)
-                .map_err(|esp::Exhausted| Stopped::Silently(Reason::Exhausted))
+            sa.seal(packet.protocol(), bytes, start)
+                .map_err(|_: esp::Unsealed| Stopped::Silently(Reason::Exhausted))
         })
     }
 }

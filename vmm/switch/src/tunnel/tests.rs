@@ -8,7 +8,7 @@ pub(crate) const C: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 30);
 fn sa(spi: u32, cipher: Cipher) -> Sa {
     let byte = format!("{:02x}", spi as u8);
     let key = |len: usize| Key::from_hex(&byte.repeat(len)).unwrap();
-    let cipher_key = key(esp::Cipher::from(cipher).key_len());
+    let cipher_key = key(esp::Suite::from(cipher).cipher_key_len());
     Sa { spi, cipher, cipher_key, auth_key: key(32) }
 }
 
