@@ -92,7 +92,7 @@ pub(crate) fn selectors(lab: &Lab) {
         "local": A, "peer": peer,
         "sas": [{
             "inbound": sa(&file.file, "in"), "outbound": sa(&file.file, "out"),
-            "selector": { "protocol": TCP, "local_port": 7 },
+            "traffic": { "protocol": TCP, "local_ports": [7, 7] },
         }],
     });
     let overlay: Overlay = serde_json::from_value(overlay).unwrap();
@@ -184,7 +184,7 @@ fn sa(file: &Path, direction: &str) -> Value {
     };
     json!({
         "spi": u32::from_str_radix(value("spi").trim_start_matches("0x"), 16).unwrap(),
-        "cipher": "aes-cbc-256",
+        "suite": "aes-cbc-256+hmac-sha256",
         "cipher_key": value("cipher_key"),
         "auth_key": value("auth_key"),
     })

@@ -10,7 +10,7 @@ use cli::lab::network::{Endpoint, Keys};
 use cli::lab::service::{Ended, Service, finish};
 use cli::lab::{A, Host, Lab, Peer};
 use serde_json::Value;
-use switch::control::{Client, SpaceStatus};
+use switch::overlay::{Integrity, Suite};
 
 /// Longest wait for what must work.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -64,7 +64,8 @@ impl<'a> Space<'a> {
         root: Option<&Path>,
     ) -> Space<'a> {
         let spi = 0x3000 + 0x10 * peer as u32;
-        let keys = Keys::fresh(cipher, spi).expect("the kernel has random numbers");
+        let suite = Suite::Combined(cipher, Integrity::HmacSha256);
+        let keys = Keys::fresh(suite, spi).expect("the kernel has random numbers");
         let near = Endpoint { address: A, port: PORT };
         let far = Endpoint { address: peer.address(), port: PORT };
         let file = lab.a.directory.join(format!("{name}.toml"));

@@ -8,9 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use switch::overlay::{Cipher, DEFAULT_PORT};
+use switch::overlay::{Cipher, DEFAULT_PORT, Integrity, Suite};
 
-use crate::config::{CIPHERS, cipher_name};
 use crate::failure::{Failure, Outcome, While};
 use crate::lab::network::{Endpoint, Keys};
 use crate::lab::service::{Ended, Service, finish};
@@ -29,6 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The space that is measured.
 const SPACE: &str = "meter";
+
+/// The algorithms that are measured.
+const SUITES: [Suite; 3] = [
+    Suite::Combined(Cipher::Null, Integrity::HmacSha256),
+    Suite::Combined(Cipher::AesCbc128, Integrity::HmacSha256),
+    Suite::Combined(Cipher::AesCbc256, Integrity::HmacSha256),
+];
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -107,9 +113,9 @@ pub(crate) fn measure(
         echo.answers(host, SocketAddr::from((host.address, ECHO_PORT)))?;
         echoes.push(echo);
     }
-    for (index, cipher) in CIPHERS.into_iter().enumerate() {
+    for (index, suite) in SUITES.into_iter().enumerate() {
         let spi = 0x2000 + 0x10 * index as u32;
-        let ways = Ways::start(lab, cipher, spi)?;
+        let ways = Ways::start(lab, suite, spi)?;
         progress.step(&format!("{}: warming up", ways.suite));
         for way in ORDERS[0] {
             ways.round_trips(way, pace.count.min(500))?;
@@ -147,15 +153,15 @@ struct Ways<'a> {
 }
 
 impl<'a> Ways<'a> {
-    fn start(lab: &'a Lab, cipher: Cipher, spi: u32) -> Outcome<Self> {
+    fn start(lab: &'a Lab, suite: Suite, spi: u32) -> Outcome<Self> {
         let end = |host: &Host, port| Endpoint { address: host.address, port };
         let (b, d) = (lab.peer(Peer::B), lab.peer(Peer::D));
-        let personal = Keys::fresh(cipher, spi)?;
+        let personal = Keys::fresh(suite, spi)?;
         let (near, far) = (end(&lab.a, DEFAULT_PORT), end(b, DEFAULT_PORT));
         let space = lab.a.directory.join(format!("{SPACE}.toml"));
         personal.write_near(&space, near, far, None)?;
         let b_file = personal.write_far(&b.directory.join("bare.toml"), near, far)?;
-        let bare = Keys::fresh(cipher, spi + 8)?;
+        let bare = Keys::fresh(suite, spi + 8)?;
         let (near, far) = (end(&lab.a, BARE_PORT), end(d, BARE_PORT));
         let a_file = bare.write_near(&lab.a.directory.join("bare.toml"), near, far, None)?;
         let d_file = bare.write_far(&d.directory.join("bare.toml"), near, far)?;
@@ -170,7 +176,7 @@ impl<'a> Ways<'a> {
         services[0].must_run()?;
         let file = space.to_string_lossy();
         expect(finish(&mut lab.a.portspace(&["up", &file]), PATIENCE)?, "up")?;
-        let suite = format!("{}+hmac-sha256", cipher_name(cipher));
+        let suite = suite.name().to_owned();
         Ok(Self { lab, suite, _bare: services })
     }
 

@@ -8,8 +8,6 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use keys::{AUTH_KEY_BYTES, CIPHERS, cipher_key_bytes, cipher_name};
-
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 

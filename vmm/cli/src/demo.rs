@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
-use switch::overlay::{Cipher, DEFAULT_PORT};
+use switch::overlay::{Cipher, DEFAULT_PORT, Integrity, Suite};
 
 use crate::bench::{self, Pace, expect, start_bare};
-use crate::config::cipher_name;
 use crate::failure::{Failure, Outcome, While};
 use crate::lab::capture::{Capture, Counts};
 use crate::lab::network::{Endpoint, Keys, random};
@@ -43,12 +42,15 @@ const PACE: Pace = Pace { rounds: 6, count: 1500 };
 struct Role {
     name: &'static str,
     peer: Peer,
-    cipher: Cipher,
+    suite: Suite,
     spi: u32,
 }
 
-const RED: Role = Role { name: "red", peer: Peer::B, cipher: Cipher::AesCbc256, spi: 0x1000 };
-const BLUE: Role = Role { name: "blue", peer: Peer::C, cipher: Cipher::AesCbc128, spi: 0x1010 };
+const AES_256: Suite = Suite::Combined(Cipher::AesCbc256, Integrity::HmacSha256);
+const AES_128: Suite = Suite::Combined(Cipher::AesCbc128, Integrity::HmacSha256);
+
+const RED: Role = Role { name: "red", peer: Peer::B, suite: AES_256, spi: 0x1000 };
+const BLUE: Role = Role { name: "blue", peer: Peer::C, suite: AES_128, spi: 0x1010 };
 
 /// `demo`: enters a lab and shows it there.
 ///
@@ -154,7 +156,7 @@ impl<'a> Scene<'a> {
             write(www.join(PARCEL), &parcel)?;
             let root = (role.name == RED.name).then_some(parent.as_path());
             let end = |host: &Host| Endpoint { address: host.address, port: DEFAULT_PORT };
-            let keys = Keys::fresh(role.cipher, role.spi)?;
+            let keys = Keys::fresh(role.suite, role.spi)?;
             let (near, far) = (end(&lab.a), end(host));
             keys.write_near(&role.file(lab), near, far, root)?;
             let file = keys.write_far(&host.directory.join("bare.toml"), near, far)?;
@@ -262,7 +264,7 @@ impl Role {
 
     /// What the space is bound to, for people.
     fn binding(self) -> String {
-        format!("{} ({}+hmac-sha256)", self.peer.letter(), cipher_name(self.cipher))
+        format!("{} ({})", self.peer.letter(), self.suite)
     }
 }
 

@@ -4,7 +4,7 @@
 //! the kernel drops the lock with the process, whatever becomes of its number.
 
 use std::fs::{self, File, OpenOptions};
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use monitor::control::Status;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use switch::overlay::Overlay;
+use switch::overlay::{DEFAULT_PORT, Overlay};
 
 use crate::config::{Config, SpaceName};
 use crate::failure::{Failure, Outcome, While};
@@ -138,7 +138,11 @@ impl Spaces {
         fs::copy(file, &copy).or_fail(|| format!("cannot write {}", copy.display()))?;
         rustix::fs::chmod(&copy, rustix::fs::Mode::from_raw_mode(0o600))
             .or_fail(|| format!("cannot protect {}", copy.display()))?;
-        let (address, peer) = (config.overlay.local, config.overlay.peer);
+        let (IpAddr::V4(address), IpAddr::V4(peer)) = (config.overlay.local, config.overlay.peer)
+        else {
+            let sentence = "the native guest has no IPv6 yet; correct [overlay] local and peer";
+            return Err(Failure::new(sentence));
+        };
         let memory_bytes = config.memory_bytes;
         let root = config.root.clone();
         let spin_us = config.spin_us.unwrap_or(switch::DEFAULT_SPIN_US);
@@ -238,7 +242,8 @@ fn reachable(overlay: &Overlay) -> Outcome<()> {
         // The address is not this host's, or its ports are used up: the switch says which.
         return Ok(());
     };
-    socket.connect((overlay.peer, overlay.peer_port)).or_fail(|| {
+    // The port does not matter: nothing is sent.
+    socket.connect((overlay.peer, DEFAULT_PORT)).or_fail(|| {
         let Overlay { local, peer, .. } = overlay;
         format!("there is no route from {local} to the peer {peer}; correct [overlay] peer, or add a route")
     })

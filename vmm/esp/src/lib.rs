@@ -24,14 +24,11 @@ mod selector;
 mod spd;
 mod spi;
 mod suite;
-mod transform;
 
 pub use discard::{Discard, Discards};
 pub use inbound::{InboundSa, Opened};
 pub use keys::{KeyLength, Keys};
-pub use lifetime::{Age, Lifetime, Limits};
-pub use outbound::{OutboundSa, Unsealed};
-pub use parameters::Parameters;
+pub use outbound::{Exhausted, OutboundSa};
 pub use replay::{Fresh, ReplayWindow, WindowSize, WindowSizeError};
 pub use sad::{DuplicateSpi, Sad};
 pub use selector::{Flow, Match, Ports, Selector};

@@ -1,221 +1,257 @@
-//! An overlay as configuration describes it: the peer, and the SAs set up by hand.
+//! An overlay as configuration describes it: the peer, its SAs and its policies.
 //!
 //! What is here is well-formed; whether it can be used on this host is for
 //! the switch to say when a space is attached.
 
-use std::fmt;
-use std::net::Ipv4Addr;
+mod key;
+mod range;
+#[cfg(test)]
+mod tests;
 
-use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use zeroize::Zeroizing;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use esp::{Aead, Cipher, Integrity, Suite};
+pub use key::{BadKey, Key};
+pub use range::{BadRange, Range};
 
 /// The UDP port of encapsulated ESP (RFC 3948).
 pub const DEFAULT_PORT: u16 = 4500;
 
+/// Silence after which a NAT on the way is reminded, seconds (RFC 3948 4).
+pub const DEFAULT_KEEPALIVE_S: u16 = 20;
+
+/// Packets of a replay window where nobody says otherwise.
+pub const DEFAULT_WINDOW: u16 = 1024;
+
 /// What a space is bound to.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overlay {
-    /// The space's own address, which is this host's.
-    pub local: Ipv4Addr,
-    /// The other end; in transport mode the one address the space can talk to.
-    pub peer: Ipv4Addr,
-    /// The UDP port ESP is sent from and received on.
-    #[serde(default = "default_port")]
-    pub port: u16,
-    /// The peer's UDP port.
-    #[serde(default = "default_port")]
-    pub peer_port: u16,
-    /// How packets are wrapped.
+    /// This host's address, which its ESP is sent from and received on.
+    pub local: IpAddr,
+    /// The other end, of the same family; with [`Encapsulation::Local`] the address under which
+    /// the other space is seen.
+    pub peer: IpAddr,
+    /// What the ESP packets travel in.
+    #[serde(default)]
+    pub encapsulation: Encapsulation,
+    /// What the ESP packets hold.
     #[serde(default)]
     pub mode: Mode,
-    /// The SAs, in pairs; one without a selector is for every packet to the peer.
+    /// The space's own addresses inside, at most one of each family; empty: `local` alone.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+    /// The SAs, in pairs; each is a policy to protect its traffic.
     pub sas: Vec<SaPair>,
+    /// Further policies.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
+    /// What outer headers say of the class of traffic inside.
+    #[serde(default)]
+    pub dscp: Dscp,
+    /// Seconds of silence before a NAT keepalive is sent; 0: none is.
+    #[serde(default = "default_keepalive")]
+    pub keepalive_s: u16,
+    /// What the space may send.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+fn default_keepalive() -> u16 {
+    DEFAULT_KEEPALIVE_S
+}
+
+/// What ESP packets travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Encapsulation {
+    /// UDP (RFC 3948).
+    Udp {
+        /// The port ESP is sent from and received on.
+        #[serde(default = "default_port")]
+        port: u16,
+        /// The peer's port.
+        #[serde(default = "default_port")]
+        peer_port: u16,
+    },
+    /// IP itself, protocol 50 (RFC 4303).
+    Raw,
+    /// Nothing: the peer is another space of this host, found by the outbound SPI. Its SAs are
+    /// their SPIs alone; suite and keys are not looked at.
+    Local,
 }
 
 fn default_port() -> u16 {
     DEFAULT_PORT
 }
 
-/// How packets are wrapped.
+impl Default for Encapsulation {
+    fn default() -> Self {
+        Encapsulation::Udp { port: DEFAULT_PORT, peer_port: DEFAULT_PORT }
+    }
+}
+
+/// How packets are wrapped (RFC 4301 3.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// Only the payload travels inside ESP (RFC 4301 4.1).
+    /// Only the payload travels inside ESP: the space talks to the peer itself.
     #[default]
     Transport,
+    /// Whole packets travel inside ESP: the space talks to what is behind the peer.
+    Tunnel,
+}
+
+/// What becomes of the inner DSCP (RFC 4301 5.1.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dscp {
+    /// It stays inside: the outer one is 0.
+    #[default]
+    Clear,
+    /// Everybody on the way may read it.
+    Copy,
 }
 
 /// Two SAs for the same packets, one for each direction.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SaPair {
     /// For packets from the peer: this host chose its SPI.
     pub inbound: Sa,
     /// For packets to the peer: the peer chose its SPI.
     pub outbound: Sa,
-    /// Which packets, if not all of them.
+    /// Which packets.
     #[serde(default)]
-    pub selector: Narrowing,
+    pub traffic: Traffic,
+    /// Whether sequence numbers have 64 bits (RFC 4303 2.2.1).
+    #[serde(default)]
+    pub esn: bool,
+    /// The replay window, packets.
+    #[serde(default = "default_window")]
+    pub window: u16,
+    /// How long they may be used.
+    #[serde(default)]
+    pub lifetime: Lifetime,
+}
+
+fn default_window() -> u16 {
+    DEFAULT_WINDOW
 }
 
 /// One SA.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sa {
     /// Its number on the wire.
     pub spi: u32,
-    /// How it encrypts; HMAC-SHA2-256-128 protects its packets in any case.
-    pub cipher: Cipher,
-    /// As long as the cipher says; empty for `null`.
+    /// Its algorithms, by name.
+    #[serde(with = "suite_by_name")]
+    pub suite: Suite,
+    /// [`Suite::cipher_key_len`] bytes.
     #[serde(default)]
     pub cipher_key: Key,
-    /// 32 bytes.
+    /// [`Suite::auth_key_len`] bytes.
+    #[serde(default)]
     pub auth_key: Key,
 }
 
-/// How an SA encrypts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cipher {
-    /// Not at all (RFC 2410).
-    #[serde(rename = "null")]
-    Null,
-    /// AES-CBC, key of 16 bytes (RFC 3602).
-    #[serde(rename = "aes-cbc-128")]
-    AesCbc128,
-    /// AES-CBC, key of 32 bytes (RFC 3602).
-    #[serde(rename = "aes-cbc-256")]
-    AesCbc256,
-}
-
-impl From<Cipher> for esp::Suite {
-    fn from(cipher: Cipher) -> esp::Suite {
-        let cipher = match cipher {
-            Cipher::Null => esp::Cipher::Null,
-            Cipher::AesCbc128 => esp::Cipher::AesCbc128,
-            Cipher::AesCbc256 => esp::Cipher::AesCbc256,
-        };
-        esp::Suite::Combined(cipher, esp::Integrity::HmacSha256)
-    }
-}
-
-/// Conditions that narrow a pair of SAs down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Which packets an SA or a policy is for, seen from the space: all conditions at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Narrowing {
-    /// The IP protocol.
+pub struct Traffic {
+    /// The addresses at the other end; empty: the peer's in transport mode, all of the families
+    /// the space has in tunnel mode.
+    #[serde(default)]
+    pub remote: Vec<Range>,
+    /// The IP protocol, if not all.
     #[serde(default)]
     pub protocol: Option<u8>,
-    /// The port at the space's end.
+    /// Ports at the space's end, first and last; for protocols that have ports.
     #[serde(default)]
-    pub local_port: Option<u16>,
-    /// The port at the peer.
+    pub local_ports: Option<[u16; 2]>,
+    /// Ports at the other end, likewise.
     #[serde(default)]
-    pub peer_port: Option<u16>,
+    pub remote_ports: Option<[u16; 2]>,
 }
 
-/// A key, written as hexadecimal digits: never printed, zeroed on drop.
-#[derive(Default)]
-pub struct Key(Zeroizing<Vec<u8>>);
-
-/// Digits that are no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key is an even number of hexadecimal digits; character {0} is none, or one is missing")]
-pub struct BadKey(usize);
-
-impl Key {
-    /// Reads hexadecimal digits, upper or lower case.
-    ///
-    /// # Errors
-    /// [`BadKey`] with the place of the first wrong character, counted from 1.
-    pub fn from_hex(digits: &str) -> Result<Key, BadKey> {
-        // Reserved at once: a vector that grows would leave copies of the key behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
-        let value = |at: usize| {
-            let digit = digits.as_bytes().get(at).ok_or(BadKey(at + 1))?;
-            char::from(*digit).to_digit(16).map(|value| value as u8).ok_or(BadKey(at + 1))
-        };
-        for at in (0..digits.len()).step_by(2) {
-            bytes.push(value(at)? << 4 | value(at + 1)?);
-        }
-        Ok(Key(bytes))
-    }
-
-    /// Gives the bytes away.
-    pub fn into_bytes(self) -> Zeroizing<Vec<u8>> {
-        self.0
-    }
-
-    /// Its length, bytes.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
+/// A further entry of the space's SPD (RFC 4301 4.4.1); the most specific match decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Which packets.
+    #[serde(default)]
+    pub traffic: Traffic,
+    /// What becomes of them.
+    pub action: Action,
 }
 
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({} bytes)", self.0.len())
-    }
+/// What a policy does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// They go nowhere.
+    Discard,
+    /// They go through the pair of SAs at this place of [`Overlay::sas`].
+    Protect(usize),
 }
 
-impl Serialize for Key {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 2));
-        for byte in self.0.iter() {
-            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            text.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-        serializer.serialize_str(&text)
-    }
+/// How long a pair of SAs may be used (RFC 4301 4.4.2.1); nothing set: for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lifetime {
+    /// When they are to be replaced: it is shown.
+    #[serde(default)]
+    pub soft: Bounds,
+    /// When they are over: packets are dropped and counted.
+    #[serde(default)]
+    pub hard: Bounds,
 }
 
-impl<'de> Deserialize<'de> for Key {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key, D::Error> {
-        struct Digits;
-        impl Visitor<'_> for Digits {
-            type Value = Key;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key in hexadecimal digits")
-            }
-
-            fn visit_str<E: Error>(self, digits: &str) -> Result<Key, E> {
-                Key::from_hex(digits).map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Digits)
-    }
+/// Whichever comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// Packets, of one direction.
+    #[serde(default)]
+    pub packets: Option<u64>,
+    /// Payload bytes, of one direction.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// Since they were added.
+    #[serde(default)]
+    pub seconds: Option<u64>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What a space may send; nothing set: all it can.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Packets per second.
+    #[serde(default)]
+    pub packets_per_s: Option<u64>,
+    /// Bytes of IP packets per second.
+    #[serde(default)]
+    pub bytes_per_s: Option<u64>,
+}
 
-    #[test]
-    fn keys_are_read_written_and_never_shown() {
-        let key: Key = serde_json::from_str("\"00fFa5\"").unwrap();
-        assert_eq!(key.0[..], [0, 0xff, 0xa5]);
-        assert_eq!(serde_json::to_string(&key).unwrap(), "\"00ffa5\"");
-        assert_eq!(format!("{key:?}"), "Key(3 bytes)");
-        assert_eq!(Key::from_hex("00f").unwrap_err(), BadKey(4));
-        assert_eq!(Key::from_hex("0x11").unwrap_err(), BadKey(2));
-        assert!(Key::from_hex("äö").is_err());
+/// A suite in messages: its name.
+mod suite_by_name {
+    use std::borrow::Cow;
+
+    use esp::Suite;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        suite: &Suite,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(suite.name())
     }
 
-    #[test]
-    fn a_short_overlay_has_the_usual_ports_and_an_unknown_field_is_named() {
-        let text = r#"{"local":"192.0.2.10","peer":"192.0.2.20","sas":[]}"#;
-        let overlay: Overlay = serde_json::from_str(text).unwrap();
-        assert_eq!((overlay.port, overlay.peer_port, overlay.mode), (4500, 4500, Mode::Transport));
-        let text = text.replace("peer\"", "pear\"");
-        let error = serde_json::from_str::<Overlay>(&text).unwrap_err().to_string();
-        assert!(error.contains("pear"), "{error}");
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Suite, D::Error> {
+        Cow::<str>::deserialize(from)?.parse().map_err(de::Error::custom)
     }
 }

@@ -3,18 +3,20 @@
 //! Pure: IP packets in, ESP packets out, and back. Knows no device and no
 //! socket; a packet that no SA and no policy wants goes nowhere.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use esp::ip::{self, Header, HeaderBytes, Mode, Packet};
 use esp::natt::{self, Datagram};
 use esp::{
-    Action, AddressRange, DuplicateSpi, Flow, InboundSa, KeyLength, Keys, OutboundSa, Parameters,
-    Policy, PortRange, ReservedSpi, Sad, Selector, Spd, Spi, ipv4,
+    Action, AddressRange, DuplicateSpi, Flow, InboundSa, KeyLength, Keys, OutboundSa, Policy,
+    PortRange, RangeError, ReservedSpi, Sad, Selector, Spd, Spi, WindowSize, ipv4,
 };
 
 use crate::batch::Batch;
 use crate::drops::{Drops, Reason};
-use crate::overlay::{Narrowing, Overlay, Sa, SaPair};
+use crate::overlay::{
+    Encapsulation, Integrity, Lifetime, Mode, Overlay, Sa, SaPair, Suite, Traffic,
+};
 
 /// Bytes of the packets between the hosts: what Ethernet carries.
 const OUTER_MTU: usize = 1500;
@@ -47,13 +49,19 @@ pub enum Refusal {
     NoSa,
     /// An address that is no host's.
     #[error("{0} is no address of a host: local and peer are unicast IPv4 addresses")]
-    Address(Ipv4Addr),
+    Address(IpAddr),
     /// Local and peer are one.
     #[error("local and peer are both {0}: the peer is another host")]
-    SelfPeer(Ipv4Addr),
+    SelfPeer(IpAddr),
+    /// What configuration can say, and the switch cannot do yet.
+    #[error("{0} is not available yet: use transport mode, ESP in UDP, IPv4, and HMAC-SHA256")]
+    NotYet(&'static str),
     /// Port 0.
     #[error("port 0 is no port: 4500 is usual for ESP in UDP, at both ends")]
     Port,
+    /// Ports in the wrong order.
+    #[error(transparent)]
+    Ports(RangeError),
     /// Ports without a protocol that has ports.
     #[error("a selector with a port takes a protocol with ports: 6 (TCP) or 17 (UDP)")]
     PortWithoutProtocol,
@@ -166,7 +174,10 @@ impl Tunnels {
         pair: SaPair,
         seed: &mut impl FnMut() -> [u8; 16],
     ) -> Result<(), Refusal> {
-        let selector = selector(*tunnel.local.ip(), *tunnel.peer.ip(), pair.selector)?;
+        let selector = selector(*tunnel.local.ip(), *tunnel.peer.ip(), &pair.traffic)?;
+        if pair.esn || pair.lifetime != Lifetime::default() {
+            return Err(Refusal::NotYet("ESN, or a lifetime,"));
+        }
         let (outbound_spi, outbound_keys) = keys(pair.outbound)?;
         let (inbound_spi, inbound_keys) = keys(pair.inbound)?;
         let outbound = OutboundSa::new(outbound_spi, outbound_keys, seed(), Parameters::default());
@@ -326,42 +337,62 @@ impl Tunnel {
 }
 
 fn addresses(overlay: &Overlay) -> Result<(SocketAddrV4, SocketAddrV4), Refusal> {
-    for address in [overlay.local, overlay.peer] {
-        if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
-            return Err(Refusal::Address(address));
+    let v4 = |address: IpAddr| match address {
+        IpAddr::V4(v4) if v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() => {
+            Err(Refusal::Address(address))
         }
-    }
-    if overlay.local == overlay.peer {
+        IpAddr::V4(v4) => Ok(v4),
+        IpAddr::V6(_) => Err(Refusal::NotYet("IPv6")),
+    };
+    let (local, peer) = (v4(overlay.local)?, v4(overlay.peer)?);
+    if local == peer {
         return Err(Refusal::SelfPeer(overlay.local));
     }
-    if overlay.port == 0 || overlay.peer_port == 0 {
+    let Encapsulation::Udp { port, peer_port } = overlay.encapsulation else {
+        return Err(Refusal::NotYet("this encapsulation"));
+    };
+    if port == 0 || peer_port == 0 {
         return Err(Refusal::Port);
+    }
+    if overlay.mode != Mode::Transport {
+        return Err(Refusal::NotYet("tunnel mode"));
+    }
+    if !overlay.policies.is_empty() {
+        return Err(Refusal::NotYet("a further policy"));
     }
     if overlay.sas.is_empty() {
         return Err(Refusal::NoSa);
     }
-    let local = SocketAddrV4::new(overlay.local, overlay.port);
-    Ok((local, SocketAddrV4::new(overlay.peer, overlay.peer_port)))
+    Ok((SocketAddrV4::new(local, port), SocketAddrV4::new(peer, peer_port)))
 }
 
-fn selector(local: Ipv4Addr, peer: Ipv4Addr, narrow: Narrowing) -> Result<Selector, Refusal> {
-    let with_ports = narrow.local_port.is_some() || narrow.peer_port.is_some();
-    if with_ports && !narrow.protocol.is_some_and(|protocol| [6, 17].contains(&protocol)) {
+fn selector(local: Ipv4Addr, peer: Ipv4Addr, traffic: &Traffic) -> Result<Selector, Refusal> {
+    let with_ports = traffic.local_ports.is_some() || traffic.remote_ports.is_some();
+    if with_ports && !traffic.protocol.is_some_and(|protocol| [6, 17].contains(&protocol)) {
         return Err(Refusal::PortWithoutProtocol);
     }
-    let ports = |port: Option<u16>| port.map_or(PortRange::ANY, PortRange::only);
+    if !traffic.remote.is_empty() {
+        return Err(Refusal::NotYet("a remote range"));
+    }
+    let ports = |ports: Option<[u16; 2]>| match ports {
+        None => Ok(PortRange::ANY),
+        Some([first, last]) => PortRange::new(first, last).map_err(Refusal::Ports),
+    };
     let everything = Selector::between(AddressRange::only(local), AddressRange::only(peer));
     Ok(Selector {
-        protocol: narrow.protocol,
-        local_ports: ports(narrow.local_port),
-        remote_ports: ports(narrow.peer_port),
+        protocol: traffic.protocol,
+        local_ports: ports(traffic.local_ports)?,
+        remote_ports: ports(traffic.remote_ports)?,
         ..everything
     })
 }
 
 fn keys(sa: Sa) -> Result<(Spi, Keys), Refusal> {
+    let Suite::Combined(cipher, Integrity::HmacSha256) = sa.suite else {
+        return Err(Refusal::NotYet(sa.suite.name()));
+    };
     let (cipher_key, auth_key) = (sa.cipher_key.into_bytes(), sa.auth_key.into_bytes());
-    let keys = Keys::new(sa.cipher.into(), cipher_key, auth_key)
+    let keys = Keys::new(cipher, cipher_key, auth_key)
         .map_err(|source| Refusal::Key { spi: sa.spi, source })?;
     Ok((Spi::new(sa.spi)?, keys))
 }

@@ -3,35 +3,14 @@
 use switch::overlay::{Cipher, Key};
 
 /// Bytes of an HMAC-SHA2-256-128 key: RFC 4868 2.1.1 allows no other length.
-pub const AUTH_KEY_BYTES: usize = 32;
-
-/// Every cipher, in the order of the tables.
-pub const CIPHERS: [Cipher; 3] = [Cipher::Null, Cipher::AesCbc128, Cipher::AesCbc256];
-
-/// The name in configuration files.
-pub fn cipher_name(cipher: Cipher) -> &'static str {
-    match cipher {
-        Cipher::Null => "null",
-        Cipher::AesCbc128 => "aes-cbc-128",
-        Cipher::AesCbc256 => "aes-cbc-256",
-    }
-}
-
-/// Bytes of the encryption key.
-pub fn cipher_key_bytes(cipher: Cipher) -> usize {
-    match cipher {
-        Cipher::Null => 0,
-        Cipher::AesCbc128 => 16,
-        Cipher::AesCbc256 => 32,
-    }
-}
+pub(super) const AUTH_KEY_BYTES: usize = 32;
 
 /// The cipher a configuration names.
 ///
 /// # Errors
 /// What is wrong and what to do; an AEAD is refused with the RFC that forbids it.
 pub(super) fn cipher_named(name: &str) -> Result<Cipher, String> {
-    let named = CIPHERS.into_iter().find(|&cipher| cipher_name(cipher) == name);
+    let named = Cipher::ALL.into_iter().find(|&cipher| cipher.name() == name);
     named.ok_or_else(|| {
         let folded = name.to_ascii_lowercase();
         let counter = ["gcm", "ccm", "ctr", "gmac", "chacha"];

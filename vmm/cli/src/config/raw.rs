@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use switch::overlay::{Cipher, DEFAULT_PORT, Key, Mode, Narrowing, Overlay, Sa, SaPair};
+use switch::overlay::{
+    Cipher, DEFAULT_KEEPALIVE_S, DEFAULT_PORT, DEFAULT_WINDOW, Dscp, Encapsulation, Integrity, Key,
+    Lifetime, Limits, Mode, Overlay, Sa, SaPair, Suite, Traffic,
+};
 
-use super::keys::{AUTH_KEY_BYTES, cipher_key_bytes, cipher_name, cipher_named, key_of};
+use super::keys::{AUTH_KEY_BYTES, cipher_named, key_of};
 use super::{Config, Mistake, Source, SpaceName};
 
 const PAGE: u64 = 4096;
@@ -225,8 +228,26 @@ impl RawOverlay {
                 "is the key of [overlay.manual.in] too; give each direction a key of its own";
             return Err(source.mistake(Some(second), None, what.to_owned()));
         }
-        let sas = vec![SaPair { inbound, outbound, selector: Narrowing::default() }];
-        Ok(Overlay { local, peer, port, peer_port, mode: Mode::Transport, sas })
+        let sas = vec![SaPair {
+            inbound,
+            outbound,
+            traffic: Traffic::default(),
+            esn: false,
+            window: DEFAULT_WINDOW,
+            lifetime: Lifetime::default(),
+        }];
+        Ok(Overlay {
+            local: local.into(),
+            peer: peer.into(),
+            encapsulation: Encapsulation::Udp { port, peer_port },
+            mode: Mode::Transport,
+            addresses: Vec::new(),
+            sas,
+            policies: Vec::new(),
+            dscp: Dscp::Clear,
+            keepalive_s: DEFAULT_KEEPALIVE_S,
+            limits: Limits::default(),
+        })
     }
 }
 
@@ -237,7 +258,7 @@ impl RawSa {
             return Err(at(source, &self.spi, what));
         }
         let auth_key = key(source, &self.auth_key, AUTH_KEY_BYTES)?;
-        let cipher_key = match (&self.cipher_key, cipher_key_bytes(cipher)) {
+        let cipher_key = match (&self.cipher_key, cipher.key_len()) {
             (None, 0) => Key::default(),
             (Some(text), 0) if text.get_ref().is_empty() => Key::default(),
             (Some(text), 0) => {
@@ -248,7 +269,7 @@ impl RawSa {
             (None, length) => {
                 let what = format!(
                     "is missing, and {} needs {length} bytes; add cipher_key with {} hex digits",
-                    cipher_name(cipher),
+                    cipher.name(),
                     2 * length
                 );
                 let place = source.place(line_of(source, self.spi.span().start));
@@ -256,7 +277,8 @@ impl RawSa {
                 return Err(source.mistake(Some(self.spi.span()), Some(&place), what));
             }
         };
-        Ok(Sa { spi: self.spi.into_inner(), cipher, cipher_key, auth_key })
+        let suite = Suite::Combined(cipher, Integrity::HmacSha256);
+        Ok(Sa { spi: self.spi.into_inner(), suite, cipher_key, auth_key })
     }
 }
 

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use switch::overlay::Cipher;
+use switch::overlay::Encapsulation;
 
 use super::*;
 
@@ -36,9 +36,11 @@ fn a_good_file_becomes_a_configuration_named_by_its_stem() {
     assert_eq!(config.name.as_str(), "red");
     assert_eq!(config.memory_bytes, 64 << 20);
     assert_eq!(config.overlay.peer, Ipv4Addr::new(192, 0, 2, 20));
-    assert_eq!((config.overlay.port, config.overlay.peer_port), (4500, 4500));
+    let usual = Encapsulation::Udp { port: 4500, peer_port: 4500 };
+    assert_eq!(config.overlay.encapsulation, usual);
     let [pair] = &config.overlay.sas[..] else { panic!("one pair") };
-    assert_eq!((pair.inbound.cipher, pair.outbound.cipher), (Cipher::AesCbc128, Cipher::AesCbc128));
+    assert_eq!(pair.inbound.suite.name(), "aes-cbc-128+hmac-sha256");
+    assert_eq!(pair.inbound.suite, pair.outbound.suite);
     assert_eq!((pair.inbound.spi, pair.outbound.spi), (0x1001, 0x1002));
     let key = serde_json::to_value(&pair.outbound.cipher_key).unwrap();
     assert_eq!(key, "101112131415161718191a1b1c1d1e1f");

@@ -5,15 +5,14 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
-use switch::overlay::Cipher;
+use switch::overlay::Suite;
 use zeroize::Zeroizing;
 
-use crate::config::{AUTH_KEY_BYTES, cipher_key_bytes, cipher_name};
 use crate::failure::{Outcome, While};
 
 /// Two ends of one overlay that share keys.
 pub struct Keys {
-    cipher: Cipher,
+    suite: Suite,
     /// From A to the peer, and back.
     directions: [Direction; 2],
 }
@@ -39,12 +38,12 @@ impl Keys {
     ///
     /// # Errors
     /// The kernel has no random numbers yet.
-    pub fn fresh(cipher: Cipher, spi: u32) -> Outcome<Self> {
+    pub fn fresh(suite: Suite, spi: u32) -> Outcome<Self> {
         let direction = |spi| {
-            let cipher_key = random_hex(cipher_key_bytes(cipher))?;
-            Ok(Direction { spi, cipher_key, auth_key: random_hex(AUTH_KEY_BYTES)? })
+            let cipher_key = random_hex(suite.cipher_key_len())?;
+            Ok(Direction { spi, cipher_key, auth_key: random_hex(suite.auth_key_len())? })
         };
-        Ok(Self { cipher, directions: [direction(spi)?, direction(spi + 1)?] })
+        Ok(Self { suite, directions: [direction(spi)?, direction(spi + 1)?] })
     }
 
     /// Writes A's file.
@@ -86,7 +85,8 @@ impl Keys {
             }
             writeln!(text, "[overlay]\nlocal = \"{}\"\npeer = \"{}\"", own.address, other.address)?;
             writeln!(text, "port = {}\npeer_port = {}", own.port, other.port)?;
-            writeln!(text, "\n[overlay.manual]\ncipher = \"{}\"", cipher_name(self.cipher))?;
+            let Suite::Combined(cipher, _) = self.suite else { return Err(std::fmt::Error) };
+            writeln!(text, "\n[overlay.manual]\ncipher = \"{}\"", cipher.name())?;
             for (name, direction) in [("in", inbound), ("out", out)] {
                 writeln!(text, "\n[overlay.manual.{name}]\nspi = {:#x}", direction.spi)?;
                 if !direction.cipher_key.is_empty() {
@@ -129,14 +129,16 @@ fn random_hex(length: usize) -> Outcome<Zeroizing<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{CIPHERS, Config};
+    use crate::config::Config;
+    use switch::overlay::{Cipher, Integrity};
 
     #[test]
     fn both_ends_read_their_files_and_mirror_each_other() {
         let directory = tempfile::tempdir().unwrap();
         let end = |last| Endpoint { address: Ipv4Addr::new(192, 0, 2, last), port: 4500 };
-        for cipher in CIPHERS {
-            let keys = Keys::fresh(cipher, 0x1000).unwrap();
+        for cipher in Cipher::ALL {
+            let suite = Suite::Combined(cipher, Integrity::HmacSha256);
+            let keys = Keys::fresh(suite, 0x1000).unwrap();
             let near = directory.path().join("near.toml");
             let far = directory.path().join("far.toml");
             keys.write_near(&near, end(10), end(20), Some(directory.path())).unwrap();

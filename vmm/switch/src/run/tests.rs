@@ -9,7 +9,7 @@ use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 
 use super::*;
 use crate::control::{Attached, Client, Failure as Refused};
-use crate::overlay::Cipher;
+use crate::overlay::{Cipher, DEFAULT_PORT, Encapsulation};
 use crate::tunnel::tests::{overlay, packet};
 
 mod guest;
@@ -51,7 +51,7 @@ fn free_port() -> u16 {
 
 fn overlay_on(port: u16, spi: u32) -> Overlay {
     let mut overlay = overlay((HERE, spi), (THERE, spi + 0x1000), Cipher::AesCbc128);
-    overlay.port = port;
+    overlay.encapsulation = Encapsulation::Udp { port, peer_port: DEFAULT_PORT };
     overlay
 }
 
@@ -67,9 +67,10 @@ impl Peer {
     fn new(port: u16, spi: u32) -> (Peer, Overlay) {
         let socket = UdpSocket::bind((THERE, 0).into(), None).unwrap();
         let mut own = overlay((THERE, spi + 0x1000), (HERE, spi), Cipher::AesCbc128);
-        (own.port, own.peer_port) = (socket.local().port(), port);
+        let own_port = socket.local().port();
+        own.encapsulation = Encapsulation::Udp { port: own_port, peer_port: port };
         let mut theirs = overlay_on(port, spi);
-        theirs.peer_port = own.port;
+        theirs.encapsulation = Encapsulation::Udp { port, peer_port: own_port };
         let mut tunnels = Tunnels::default();
         tunnels.add(own, random_seed).unwrap();
         (Peer { tunnels, socket, received: Received::default() }, theirs)
@@ -148,7 +149,7 @@ fn a_request_that_cannot_be_met_is_refused_with_the_reason_and_changes_nothing()
         let taken = UdpSocket::bind((HERE, 0).into(), None).unwrap();
         let port = free_port();
         let mut foreign = overlay_on(port, 0x1003);
-        foreign.local = Ipv4Addr::new(203, 0, 113, 9);
+        foreign.local = Ipv4Addr::new(203, 0, 113, 9).into();
         let cases = [
             ("keeper", overlay_on(port, 0x1001), "keeper is attached already"),
             ("red", overlay_on(port, 0x9001), "0x00009001 is in use"),

@@ -8,8 +8,8 @@ pub(crate) const C: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 30);
 fn sa(spi: u32, cipher: Cipher) -> Sa {
     let byte = format!("{:02x}", spi as u8);
     let key = |len: usize| Key::from_hex(&byte.repeat(len)).unwrap();
-    let cipher_key = key(esp::Suite::from(cipher).cipher_key_len());
-    Sa { spi, cipher, cipher_key, auth_key: key(32) }
+    let suite = Suite::Combined(cipher, Integrity::HmacSha256);
+    Sa { spi, suite, cipher_key: key(cipher.key_len()), auth_key: key(32) }
 }
 
 /// An overlay that receives on SPI `inbound` and sends on `outbound`.
@@ -21,10 +21,23 @@ pub(crate) fn overlay(
     let pair = SaPair {
         inbound: sa(inbound, cipher),
         outbound: sa(outbound, cipher),
-        selector: Narrowing::default(),
+        traffic: Traffic::default(),
+        esn: false,
+        window: crate::overlay::DEFAULT_WINDOW,
+        lifetime: Lifetime::default(),
     };
-    let (port, peer_port, mode) = (4500, 4500, crate::overlay::Mode::Transport);
-    Overlay { local, peer, port, peer_port, mode, sas: vec![pair] }
+    Overlay {
+        local: local.into(),
+        peer: peer.into(),
+        encapsulation: Encapsulation::default(),
+        mode: Mode::Transport,
+        addresses: Vec::new(),
+        sas: vec![pair],
+        policies: Vec::new(),
+        dscp: crate::overlay::Dscp::Clear,
+        keepalive_s: 0,
+        limits: crate::overlay::Limits::default(),
+    }
 }
 
 pub(crate) fn at(address: Ipv4Addr) -> SocketAddrV4 {
