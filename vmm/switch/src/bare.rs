@@ -4,7 +4,7 @@
 //! sealed, and sent from a socket that is bound to the interface the peer was
 //! reached through before: sealed packets do not come back.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use esp::icmp::{Unreachable, unreachable};
@@ -111,7 +111,7 @@ impl Endpoint {
         let place = tunnels.add(overlay, random_seed)?;
         let tunnel = tunnels.get(place).expect("just added");
         let (local, peer, mtu) = (tunnel.local(), *tunnel.peer().ip(), tunnel.mtu());
-        let outer = route::to(peer)?.device;
+        let outer = route::to(peer.into())?.device;
         if outer == "lo" {
             return Err(Failure::Loopback { peer });
         }
@@ -121,7 +121,7 @@ impl Endpoint {
         let socket = UdpSocket::bind(local.into(), Some(&outer))?;
         let tun = Tun::create(&options.device)?;
         route::bring_up(tun.name(), mtu.into())?;
-        route::add_host(peer, tun.name(), *local.ip())?;
+        route::add(peer.into(), 32, tun.name(), Some((*local.ip()).into()))?;
         let events = Events::new()?;
         events.add(&tun, Event::Packets)?;
         events.add(&socket, Event::Packets)?;
@@ -179,7 +179,7 @@ impl Endpoint {
                 };
                 if let Some(arrived) = self.tunnels.open(to, from, datagram) {
                     // The host may refuse a packet; to the peer it is lost.
-                    self.tun.write(&arrived.header, arrived.payload);
+                    self.tun.write(&[IoSlice::new(&arrived.header), IoSlice::new(arrived.payload)]);
                 }
             }
         }
@@ -209,9 +209,8 @@ impl Endpoint {
             Err(Stopped::Prohibited) => Unreachable::Prohibited,
             Err(Stopped::TooBig(mtu)) => Unreachable::TooBig(mtu),
         };
-        let packet = Packet::parse(packet, packet.len());
-        if let Some(error) = packet.ok().and_then(|packet| unreachable(&packet, why)) {
-            self.tun.write(&error, &[]);
+        if let Some((error, length)) = frame::unreachable(packet, why) {
+            self.tun.write(&[IoSlice::new(&error[..length])]);
         }
     }
 }

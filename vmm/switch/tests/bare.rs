@@ -100,7 +100,7 @@ fn tcp_runs() -> Result<(), Failed> {
     for (network, device, address) in [(&a, "veth0", A), (&b, "veth1", B)] {
         network.run(|| {
             route::bring_up("lo", 65536)?;
-            route::add_address(device, address, 24)?;
+            route::add_address(device, address.into(), 24)?;
             route::bring_up(device, 1500)
         })??;
     }

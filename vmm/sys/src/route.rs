@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{self, Error};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::net::netlink::SocketAddrNetlink;
@@ -32,32 +32,78 @@ pub struct Route {
     /// The interface's name.
     pub device: String,
     /// The source address the host would choose.
-    pub source: Option<Ipv4Addr>,
+    pub source: Option<IpAddr>,
 }
 
 /// The route of a packet to `destination`, as things are now.
 ///
 /// # Errors
 /// [`Failure`]: ENETUNREACH if there is none.
-pub fn to(destination: Ipv4Addr) -> Result<Route, Failure> {
+pub fn to(destination: IpAddr) -> Result<Route, Failure> {
+    let failed = |source| Failure { what: format!("find a route to {destination}"), source };
+    let found = look_up(destination, None, 0).map_err(failed)?;
+    let device = found.device.ok_or(io::ErrorKind::NotFound.into()).and_then(name_of);
+    Ok(Route { device: device.map_err(failed)?, source: found.source })
+}
+
+/// The largest IP packet from `local` to `peer` that the first device on its way takes, or that the
+/// route to it is limited to, in bytes.
+///
+/// What ICMP messages told the kernel about the way beyond is left out, as anybody may send them.
+///
+/// # Errors
+/// [`Failure`]: ENETUNREACH if there is no route.
+pub fn path_mtu(local: IpAddr, peer: IpAddr) -> Result<u32, Failure> {
+    let what = || format!("find the MTU from {local} to {peer}");
+    let failed = |source| Failure { what: what(), source };
+    let found = look_up(peer, Some(local), 0).map_err(failed)?;
+    let index = found.device.ok_or(io::ErrorKind::NotFound.into()).map_err(failed)?;
+    let device = mtu_of(index).map_err(failed)?;
+    // The entry as it was configured; the one above may hold what ICMP told.
+    let entry = look_up(peer, Some(local), libc::RTM_F_FIB_MATCH).map_err(failed)?;
+    Ok(entry.mtu.map_or(device, |mtu| mtu.min(device)))
+}
+
+/// What the kernel says about a route.
+#[derive(Default)]
+struct Found {
+    device: Option<u32>,
+    source: Option<IpAddr>,
+    mtu: Option<u32>,
+}
+
+fn look_up(destination: IpAddr, source: Option<IpAddr>, flags: u32) -> io::Result<Found> {
     let mut request = Request::new(libc::RTM_GETROUTE, 0);
-    request.route_header(32, libc::RT_TABLE_UNSPEC, 0, 0, 0);
-    request.attribute(libc::RTA_DST, &destination.octets());
-    let what = || format!("find a route to {destination}");
-    let answer = request.exchange().map_err(|source| Failure { what: what(), source })?;
-    let (mut device, mut source) = (None, None);
+    request.bytes.extend_from_slice(&[family(destination), bits(destination), 0, 0, 0, 0, 0, 0]);
+    request.bytes.extend_from_slice(&flags.to_ne_bytes());
+    request.address(libc::RTA_DST, destination);
+    if let Some(source) = source {
+        request.address(libc::RTA_SRC, source);
+    }
+    let answer = request.exchange()?;
+    let mut found = Found::default();
     // struct rtmsg is 12 bytes; attributes follow it.
     for (kind, value) in attributes(answer.get(12..).unwrap_or_default()) {
-        let word = value.first_chunk::<4>();
         match kind {
-            libc::RTA_OIF => device = word.map(|bytes| u32::from_ne_bytes(*bytes)),
-            libc::RTA_PREFSRC => source = word.map(|bytes| Ipv4Addr::from(*bytes)),
+            libc::RTA_OIF => found.device = word(value),
+            libc::RTA_PREFSRC => found.source = address(value),
+            libc::RTA_METRICS => {
+                found.mtu = attributes(value).find(|of| of.0 == RTAX_MTU).and_then(|of| word(of.1));
+            }
             _ => {}
         }
     }
-    let name = device.ok_or(io::ErrorKind::NotFound.into()).and_then(name_of);
-    let device = name.map_err(|source| Failure { what: what(), source })?;
-    Ok(Route { device, source })
+    Ok(found)
+}
+
+fn mtu_of(index: u32) -> io::Result<u32> {
+    let mut request = Request::new(libc::RTM_GETLINK, 0);
+    // struct ifinfomsg: family, pad, type, index, flags, change.
+    request.bytes.extend_from_slice(&[[0; 4], index.to_ne_bytes(), [0; 4], [0; 4]].concat());
+    let answer = request.exchange()?;
+    let mut attributes = attributes(answer.get(16..).unwrap_or_default());
+    let mtu = attributes.find(|of| of.0 == libc::IFLA_MTU).and_then(|of| word(of.1));
+    mtu.ok_or(io::ErrorKind::InvalidData.into())
 }
 
 /// Sets an interface's MTU in bytes and brings it up.
@@ -78,37 +124,73 @@ pub fn bring_up(device: &str, mtu: u32) -> Result<(), Failure> {
 
 /// Gives an interface an address on a network of `prefix_bits` bits.
 ///
+/// An IPv6 address can be bound to at once, as it is not asked for on the link first (RFC 4862 5.4);
+/// packets to it are taken a moment later, when the kernel's own thread has routed them.
+///
 /// # Errors
 /// [`Failure`]: EEXIST if it has it already.
-pub fn add_address(device: &str, address: Ipv4Addr, prefix_bits: u8) -> Result<(), Failure> {
+pub fn add_address(device: &str, address: IpAddr, prefix_bits: u8) -> Result<(), Failure> {
     let failed = |e| Failure { what: format!("give {device} the address {address}"), source: e };
     let index = index_of(device).map_err(failed)?;
     let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
     let mut request = Request::new(libc::RTM_NEWADDR, flags);
     // struct ifaddrmsg: family, prefix length, flags, scope, index.
-    request.bytes.extend_from_slice(&[libc::AF_INET as u8, prefix_bits, 0, 0]);
+    request.bytes.extend_from_slice(&[family(address), prefix_bits, libc::IFA_F_NODAD as u8, 0]);
     request.bytes.extend_from_slice(&index.to_ne_bytes());
-    request.attribute(libc::IFA_LOCAL, &address.octets());
-    request.attribute(libc::IFA_ADDRESS, &address.octets());
+    request.address(libc::IFA_LOCAL, address);
+    request.address(libc::IFA_ADDRESS, address);
     request.exchange().map_err(failed).map(drop)
 }
 
-/// Routes `destination` alone through `device`, from the source address `source`;
-/// preferred to any other route. It goes with the device.
+/// Routes the addresses that share the first `prefix_bits` bits of `network` through `device`, from
+/// the source address `source` if there is one. The route goes with the device.
 ///
 /// # Errors
-/// [`Failure`].
-pub fn add_host(destination: Ipv4Addr, device: &str, source: Ipv4Addr) -> Result<(), Failure> {
-    let failed = |e| Failure { what: format!("route {destination} through {device}"), source: e };
+/// [`Failure`]: EEXIST if there is such a route already, EINVAL if bits after the first
+/// `prefix_bits` are set.
+pub fn add(
+    network: IpAddr,
+    prefix_bits: u8,
+    device: &str,
+    source: Option<IpAddr>,
+) -> Result<(), Failure> {
+    let what = || format!("route {network}/{prefix_bits} through {device}");
+    let failed = |source| Failure { what: what(), source };
     let index = index_of(device).map_err(failed)?;
     let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
     let mut request = Request::new(libc::RTM_NEWROUTE, flags);
-    let (table, protocol) = (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC);
-    request.route_header(32, table, protocol, libc::RT_SCOPE_LINK, libc::RTN_UNICAST);
-    request.attribute(libc::RTA_DST, &destination.octets());
-    request.attribute(libc::RTA_PREFSRC, &source.octets());
+    // struct rtmsg: family, bits of destination and source, TOS, table, who made it, scope, type,
+    // flags.
+    let (table, maker) = (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC);
+    let (scope, kind) = (libc::RT_SCOPE_LINK, libc::RTN_UNICAST);
+    let header = [family(network), prefix_bits, 0, 0, table, maker, scope, kind, 0, 0, 0, 0];
+    request.bytes.extend_from_slice(&header);
+    request.address(libc::RTA_DST, network);
+    if let Some(source) = source {
+        request.address(libc::RTA_PREFSRC, source);
+    }
     request.attribute(libc::RTA_OIF, &index.to_ne_bytes());
     request.exchange().map_err(failed).map(drop)
+}
+
+/// The MTU among a route's metrics (linux/rtnetlink.h).
+const RTAX_MTU: u16 = 2;
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
+}
+
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn word(value: &[u8]) -> Option<u32> {
+    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn address(value: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(value).map(IpAddr::from).ok();
+    <[u8; 16]>::try_from(value).map(IpAddr::from).ok().or_else(v4)
 }
 
 fn index_of(device: &str) -> io::Result<u32> {
@@ -148,11 +230,11 @@ impl Request {
         Request { bytes }
     }
 
-    /// struct rtmsg.
-    fn route_header(&mut self, bits: u8, table: u8, protocol: u8, scope: u8, kind: u8) {
-        let family = libc::AF_INET as u8;
-        self.bytes
-            .extend_from_slice(&[family, bits, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]);
+    fn address(&mut self, kind: u16, address: IpAddr) {
+        match address {
+            IpAddr::V4(v4) => self.attribute(kind, &v4.octets()),
+            IpAddr::V6(v6) => self.attribute(kind, &v6.octets()),
+        }
     }
 
     fn attribute(&mut self, kind: u16, value: &[u8]) {
@@ -201,11 +283,13 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn the_way_to_this_host_is_its_loopback_interface() {
-        let route = to(Ipv4Addr::LOCALHOST).unwrap();
-        assert_eq!(route, Route { device: "lo".into(), source: Some(Ipv4Addr::LOCALHOST) });
+        let here = Ipv4Addr::LOCALHOST.into();
+        let route = to(here).unwrap();
+        assert_eq!(route, Route { device: "lo".into(), source: Some(here) });
     }
 
     #[test]

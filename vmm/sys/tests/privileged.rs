@@ -51,14 +51,14 @@ fn a_datagram_to_a_routed_address_comes_out_of_the_tun_device() -> Result<(), Fa
     Network::new()?.run(|| -> Result<(), Failed> {
         let (local, peer) = (Ipv4Addr::new(192, 0, 2, 10), Ipv4Addr::new(192, 0, 2, 20));
         route::bring_up("lo", 65536)?;
-        route::add_address("lo", local, 32)?;
+        route::add_address("lo", local.into(), 32)?;
         let tun = Tun::create("ps%d")?;
         assert_eq!(tun.name(), "ps0");
         route::bring_up(tun.name(), 1400)?;
-        route::to(peer).expect_err("no route yet");
-        route::add_host(peer, tun.name(), local)?;
-        let found = route::to(peer)?;
-        assert_eq!((found.device.as_str(), found.source), ("ps0", Some(local)));
+        route::to(peer.into()).expect_err("no route yet");
+        route::add(peer.into(), 32, tun.name(), Some(local.into()))?;
+        let found = route::to(peer.into())?;
+        assert_eq!((found.device.as_str(), found.source), ("ps0", Some(local.into())));
 
         UdpSocket::bind((local, 0))?.send_to(b"hello", (peer, 7))?;
         // The host itself may send IPv6 router solicitations into a new interface.
