@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cli::lab::capture::Capture;
 use cli::lab::{A, Lab, Peer};
-use esp::{Integrity, Keys, OutboundSa, Parameters, Spi, Suite};
+use switch::frame::{Mac, SWITCH};
 use switch::overlay::Cipher;
 use tests::{Space, eventually, in_hex};
 
@@ -187,23 +187,8 @@ fn arp_cases(mac: Mac) -> Vec<Case> {
     ]
 }
 
-/// The peer's outbound SA, from its configuration file.
-fn outbound(file: &Path) -> (u32, OutboundSa) {
-    let text = std::fs::read_to_string(file).unwrap();
-    let section = text.split("[overlay.manual.out]").nth(1).unwrap();
-    let value = |name: &str| {
-        let line = section.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split('=').nth(1).unwrap().trim().trim_matches('"').to_owned()
-    };
-    let bytes = |name: &str| {
-        let digits = value(name);
-        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
-        Zeroizing::new((0..digits.len()).step_by(2).map(byte).collect::<Vec<u8>>())
-    };
-    let spi = u32::from_str_radix(value("spi").trim_start_matches("0x"), 16).unwrap();
-    let suite = Suite::Combined(esp::Cipher::AesCbc256, Integrity::HmacSha256);
-    let keys = Keys::new(suite, bytes("cipher_key"), bytes("auth_key")).unwrap();
-    (spi, OutboundSa::new(Spi::new(spi).unwrap(), keys, [7; 16], Parameters::default()))
+pub(crate) fn ethernet(to: Mac, from: Mac, kind: u16, rest: &[u8]) -> Vec<u8> {
+    [&to[..], &from, &kind.to_be_bytes(), rest].concat()
 }
 
 /// A whole IPv4 packet with a right checksum.

@@ -10,6 +10,7 @@ use cli::lab::network::{Endpoint, Keys};
 use cli::lab::service::{Ended, Service, finish};
 use cli::lab::{A, Host, Lab, Peer};
 use serde_json::Value;
+use switch::control::{Client, SpaceStatus};
 use switch::overlay::{Integrity, Suite};
 
 /// Longest wait for what must work.

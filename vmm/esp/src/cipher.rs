@@ -1,7 +1,5 @@
 //! The ciphers that an HMAC goes with, one direction at a time: NULL and AES-CBC.
 
-use crate::keys::Keys;
-use crate::suite::Cipher;
 use aes::{Aes128Dec, Aes128Enc, Aes192Dec, Aes192Enc, Aes256Dec, Aes256Enc};
 use cbc::cipher::{
     Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit,
@@ -13,63 +11,31 @@ use crate::transform::Plain;
 /// An IV of AES-CBC, or any block of it.
 pub(crate) type Block = [u8; 16];
 
-/// Encrypts; the schedule is zeroed on drop by the `aes` crate.
-pub(crate) enum Encryption {
-    Null,
-    Aes128(Aes128Enc),
-    Aes192(Aes192Enc),
-    Aes256(Aes256Enc),
-}
+/// No cipher: what it encrypts and decrypts stays as it is (RFC 2410).
+pub(crate) struct Null;
 
-impl Encryption {
-    pub(crate) fn new(keys: &Keys) -> Encryption {
-        match keys.cipher {
-            Cipher::Null => Encryption::Null,
-            Cipher::AesCbc128 => Encryption::Aes128(schedule(&keys.cipher_key)),
-            Cipher::AesCbc192 => Encryption::Aes192(schedule(&keys.cipher_key)),
-            Cipher::AesCbc256 => Encryption::Aes256(schedule(&keys.cipher_key)),
-        }
-    }
+/// Encrypts; the schedule is zeroed on drop by the `aes` crate.
+pub(crate) trait Encryption: Plain + 'static {
+    /// Bytes of IV before the ciphertext.
+    const IV_LEN: usize;
+
+    /// With a key of the length that the suite says.
+    fn new(key: &[u8]) -> Self;
 
     /// Encrypts whole blocks in place.
-    #[inline]
-    pub(crate) fn encrypt(&self, iv: &Block, data: &mut [u8]) {
-        match self {
-            Encryption::Null => {}
-            Encryption::Aes128(aes) => cbc_encrypt(aes, iv, data),
-            Encryption::Aes192(aes) => cbc_encrypt(aes, iv, data),
-            Encryption::Aes256(aes) => cbc_encrypt(aes, iv, data),
-        }
-    }
+    fn encrypt(&self, iv: &Block, data: &mut [u8]);
 
     /// Encrypts one block by itself.
-    pub(crate) fn encrypt_block(&self, block: &mut Block) {
-        match self {
-            Encryption::Null => {}
-            Encryption::Aes128(aes) => aes.encrypt_block(block.into()),
-            Encryption::Aes192(aes) => aes.encrypt_block(block.into()),
-            Encryption::Aes256(aes) => aes.encrypt_block(block.into()),
-        }
-    }
+    fn encrypt_block(&self, block: &mut Block);
 }
 
 /// Decrypts; the schedule is zeroed on drop by the `aes` crate.
-pub(crate) enum Decryption {
-    Null,
-    Aes128(Aes128Dec),
-    Aes192(Aes192Dec),
-    Aes256(Aes256Dec),
-}
+pub(crate) trait Decryption: Plain + 'static {
+    /// Bytes of IV before the ciphertext.
+    const IV_LEN: usize;
 
-impl Decryption {
-    pub(crate) fn new(keys: &Keys) -> Decryption {
-        match keys.cipher {
-            Cipher::Null => Decryption::Null,
-            Cipher::AesCbc128 => Decryption::Aes128(schedule(&keys.cipher_key)),
-            Cipher::AesCbc192 => Decryption::Aes192(schedule(&keys.cipher_key)),
-            Cipher::AesCbc256 => Decryption::Aes256(schedule(&keys.cipher_key)),
-        }
-    }
+    /// With a key of the length that the suite says.
+    fn new(key: &[u8]) -> Self;
 
     /// Decrypts whole blocks in place.
     fn decrypt(&self, iv: &Block, data: &mut [u8]);
@@ -115,13 +81,15 @@ impl<C: Aes + BlockCipherEncrypt<BlockSize = U16>> Encryption for C {
     }
 
     #[inline]
-    pub(crate) fn decrypt(&self, iv: &Block, data: &mut [u8]) {
-        match self {
-            Decryption::Null => {}
-            Decryption::Aes128(aes) => cbc_decrypt(aes, iv, data),
-            Decryption::Aes192(aes) => cbc_decrypt(aes, iv, data),
-            Decryption::Aes256(aes) => cbc_decrypt(aes, iv, data),
-        }
+    fn encrypt(&self, iv: &Block, data: &mut [u8]) {
+        let (blocks, rest) = Array::slice_as_chunks_mut(data);
+        debug_assert!(rest.is_empty(), "callers encrypt whole blocks");
+        cbc::Encryptor::inner_iv_init(self, iv.into()).encrypt_blocks(blocks);
+    }
+
+    #[inline]
+    fn encrypt_block(&self, block: &mut Block) {
+        BlockCipherEncrypt::encrypt_block(self, block.into());
     }
 }
 

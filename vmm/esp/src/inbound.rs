@@ -1,12 +1,11 @@
 //! Inbound SAs: packets are checked and opened (RFC 4303 3.4).
 
-use crate::cipher::{Block, Decryption};
-use crate::hmac::{Hmac, ICV_LEN};
 use crate::keys::Keys;
-use crate::outbound::{HEADER, TRAILER};
-use crate::replay::{ReplayWindow, WindowSize};
-use crate::suite::Cipher;
-use crate::{Discard, Discards, Spi};
+use crate::lifetime::Usage;
+use crate::outbound::TRAILER;
+use crate::replay::ReplayWindow;
+use crate::transform::{HEADER, Open, opening};
+use crate::{Age, Discard, Discards, Lifetime, Parameters, Spi, Suite, WindowSize};
 
 /// Next header of a packet that is padding as a whole (RFC 4303 2.6).
 const NO_NEXT_HEADER: u8 = 59;

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::suite::Cipher;
+use crate::Suite;
 
 /// The keys of one direction of one SA: never copied, never printed, zeroed on drop.
 pub struct Keys {

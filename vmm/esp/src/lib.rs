@@ -5,6 +5,7 @@
 //! [`InboundSa::open`], [`Spd::admit`]. What is not allowed is discarded.
 
 pub mod aead;
+pub mod checksum;
 mod cipher;
 mod discard;
 pub mod ecn;
@@ -14,21 +15,29 @@ mod inbound;
 pub mod ip;
 mod keys;
 mod lifetime;
+pub mod mss;
+pub mod mtu;
 pub mod natt;
 pub mod offload;
 mod outbound;
 mod parameters;
+mod range;
 mod replay;
 mod sad;
 mod selector;
 mod spd;
 mod spi;
 mod suite;
+mod transform;
 
 pub use discard::{Discard, Discards};
 pub use inbound::{InboundSa, Opened};
+pub use ip::Mode;
 pub use keys::{KeyLength, Keys};
-pub use outbound::{Exhausted, OutboundSa};
+pub use lifetime::{Age, Lifetime, Limits};
+pub use outbound::{OutboundSa, Unsealed};
+pub use parameters::Parameters;
+pub use range::{AddressRange, ParseRangeError, PortRange, RangeError};
 pub use replay::{Fresh, ReplayWindow, WindowSize, WindowSizeError};
 pub use sad::{DuplicateSpi, Sad};
 pub use selector::{Flow, Match, Ports, Selector};

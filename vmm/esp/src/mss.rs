@@ -19,9 +19,10 @@ pub fn limit(mtu: u16, is_v4: bool) -> u16 {
 
 /// Lowers the MSS option of a SYN or SYN-ACK to `limit`, if there is a larger one.
 ///
-/// `tcp` starts with the TCP header, whose checksum is complete and stays as right
-/// as it is. Whether anything was changed; what is no SYN with whole options is not.
-pub fn clamp(tcp: &mut [u8], limit: u16) -> bool {
+/// `tcp` starts with the TCP header, whose checksum stays as right as it is; one that
+/// `is_partial` sums no options and is not touched. Whether anything was changed; what is
+/// no SYN with whole options is not.
+pub fn clamp(tcp: &mut [u8], limit: u16, is_partial: bool) -> bool {
     if tcp.len() < TCP_HEADER || tcp[13] & SYN == 0 {
         return false;
     }
@@ -33,6 +34,9 @@ pub fn clamp(tcp: &mut [u8], limit: u16) -> bool {
     }
     let new = limit.to_be_bytes();
     tcp[at..at + 2].copy_from_slice(&new);
+    if is_partial {
+        return true;
+    }
     // An option may start anywhere; at an odd place its bytes are halves of two words.
     let place = |sum: Sum| if at % 2 == 0 { sum } else { sum.swapped() };
     let found = u16::from_be_bytes([tcp[CHECKSUM], tcp[CHECKSUM + 1]]);

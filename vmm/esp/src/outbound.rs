@@ -1,13 +1,11 @@
 //! Outbound SAs: packets are sealed (RFC 4303 3.3).
 
-use crate::cipher::{Block, Encryption};
-use crate::hmac::{BLOCK_LEN, Hmac, ICV_LEN};
+use crate::cipher::Block;
 use crate::keys::Keys;
-use crate::suite::Cipher;
-use crate::{MAX_HEADROOM, Spi};
-
-/// Bytes of SPI and sequence number.
-pub(crate) const HEADER: usize = 8;
+use crate::lifetime::Usage;
+use crate::suite::MAX_ICV_LEN;
+use crate::transform::{HEADER, Seal, sealing};
+use crate::{Age, Lifetime, Parameters, Spi, Suite};
 
 /// Bytes of pad length and next header.
 pub(crate) const TRAILER: usize = 2;

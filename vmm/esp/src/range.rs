@@ -57,6 +57,35 @@ impl AddressRange {
         self.last
     }
 
+    /// The range as prefixes, each its first address and the number of bits that are fixed: in
+    /// order, and as few as possible.
+    pub fn prefixes(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        let is_v4 = self.first.is_ipv4();
+        let width = if is_v4 { u32::BITS } else { u128::BITS };
+        let bits = |address: IpAddr| match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let (first, last) = (bits(self.first), bits(self.last));
+        let mut next = Some(first);
+        std::iter::from_fn(move || {
+            let start = next?;
+            // As long as the start is its own first address, and it ends within the range.
+            let open = (0..=start.trailing_zeros().min(width)).rev().find(|&open| {
+                let rest = 1_u128.checked_shl(open).map_or(u128::MAX, |size| size - 1);
+                start.checked_add(rest).is_some_and(|end| end <= last)
+            })?;
+            let rest = 1_u128.checked_shl(open).map_or(u128::MAX, |size| size - 1);
+            next =
+                start.checked_add(rest).and_then(|end| end.checked_add(1)).filter(|n| *n <= last);
+            let address = match is_v4 {
+                true => Ipv4Addr::from_bits(start as u32).into(),
+                false => Ipv6Addr::from_bits(start).into(),
+            };
+            Some((address, (width - open) as u8))
+        })
+    }
+
     /// How many addresses follow the first: fewer is more specific.
     pub(crate) fn span(&self) -> u128 {
         match (self.first, self.last) {

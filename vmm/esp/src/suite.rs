@@ -1,9 +1,22 @@
-//! Which algorithms an SA uses together, and their names (RFC 8221).
+//! The algorithms an SA can use, and the sizes that follow from them.
+//!
+//! Encryption and integrity are either two algorithms, encrypt-then-MAC
+//! (RFC 4303 3.3.2.1), or one that does both (RFC 4303 3.3.2.2). RFC 8221
+//! chooses which are offered.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How an SA encrypts, where integrity is a matter of its own.
+/// How an SA protects its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Suite {
+    /// A cipher, and an HMAC over what it made.
+    Combined(Cipher, Integrity),
+    /// Both in one algorithm.
+    Aead(Aead),
+}
+
+/// The ciphers that take an integrity algorithm beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cipher {
     /// No encryption, integrity only (RFC 2410).
@@ -16,22 +29,37 @@ pub enum Cipher {
     AesCbc256,
 }
 
+/// The integrity algorithms, all of RFC 4868.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Integrity {
+    /// HMAC-SHA-256-128: an ICV of 16 bytes.
+    HmacSha256,
+    /// HMAC-SHA-384-192: an ICV of 24 bytes.
+    HmacSha384,
+    /// HMAC-SHA-512-256: an ICV of 32 bytes.
+    HmacSha512,
+}
+
+/// The algorithms that encrypt and authenticate in one.
+///
+/// Never to be keyed by hand: a sequence number used twice under one key tells
+/// the plaintexts apart and lets anybody forge (RFC 4106 2, RFC 8221 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Aead {
+    /// AES-GCM with a key of 16 bytes and an ICV of 16 (RFC 4106).
+    AesGcm128,
+    /// AES-GCM with a key of 32 bytes and an ICV of 16 (RFC 4106).
+    AesGcm256,
+    /// ChaCha20-Poly1305 (RFC 7634).
+    ChaCha20Poly1305,
+}
+
 impl Cipher {
     /// Every cipher, weakest first.
     pub const ALL: [Cipher; 4] =
         [Cipher::Null, Cipher::AesCbc128, Cipher::AesCbc192, Cipher::AesCbc256];
 
-    /// Bytes of cipher key.
-    pub const fn key_len(self) -> usize {
-        match self {
-            Cipher::Null => 0,
-            Cipher::AesCbc128 => 16,
-            Cipher::AesCbc192 => 24,
-            Cipher::AesCbc256 => 32,
-        }
-    }
-
-    /// As configuration and tables write it: `null`, `aes-cbc-128`, ...
+    /// As configuration writes it: `null`, `aes-cbc-128`, `aes-cbc-192`, `aes-cbc-256`.
     pub const fn name(self) -> &'static str {
         match self {
             Cipher::Null => "null",
@@ -41,49 +69,23 @@ impl Cipher {
         }
     }
 
-    /// Bytes of IV before the ciphertext.
-    pub(crate) const fn iv_len(self) -> usize {
+    /// Bytes of key.
+    pub const fn key_len(self) -> usize {
         match self {
             Cipher::Null => 0,
-            Cipher::AesCbc128 | Cipher::AesCbc192 | Cipher::AesCbc256 => 16,
+            Cipher::AesCbc128 => 16,
+            Cipher::AesCbc192 => 24,
+            Cipher::AesCbc256 => 32,
         }
     }
-
-    /// What ciphertext is a multiple of, bytes (RFC 4303 2.4: at least 4).
-    pub(crate) const fn alignment(self) -> usize {
-        match self {
-            Cipher::Null => 4,
-            Cipher::AesCbc128 | Cipher::AesCbc192 | Cipher::AesCbc256 => 16,
-        }
-    }
-}
-
-/// What protects an SA's packets beside its cipher (RFC 4868).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Integrity {
-    /// HMAC-SHA2-256-128.
-    HmacSha256,
-    /// HMAC-SHA2-384-192.
-    HmacSha384,
-    /// HMAC-SHA2-512-256.
-    HmacSha512,
 }
 
 impl Integrity {
-    /// Every one, shortest first.
+    /// Every algorithm, the shortest ICV first.
     pub const ALL: [Integrity; 3] =
         [Integrity::HmacSha256, Integrity::HmacSha384, Integrity::HmacSha512];
 
-    /// Bytes of key: RFC 4868 2.1.1 allows no other length.
-    pub const fn key_len(self) -> usize {
-        match self {
-            Integrity::HmacSha256 => 32,
-            Integrity::HmacSha384 => 48,
-            Integrity::HmacSha512 => 64,
-        }
-    }
-
-    /// As configuration and tables write it: `hmac-sha256`, ...
+    /// As configuration writes it: `hmac-sha256`, `hmac-sha384`, `hmac-sha512`.
     pub const fn name(self) -> &'static str {
         match self {
             Integrity::HmacSha256 => "hmac-sha256",
@@ -91,32 +93,46 @@ impl Integrity {
             Integrity::HmacSha512 => "hmac-sha512",
         }
     }
+
+    /// Bytes of key: what the hash gives, no other length is allowed (RFC 4868 2.1.1).
+    pub const fn key_len(self) -> usize {
+        2 * self.icv_len()
+    }
+
+    /// Bytes of ICV: half of what the hash gives (RFC 4868 2.3).
+    pub const fn icv_len(self) -> usize {
+        match self {
+            Integrity::HmacSha256 => 16,
+            Integrity::HmacSha384 => 24,
+            Integrity::HmacSha512 => 32,
+        }
+    }
 }
 
-/// A cipher that protects what it encrypts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Aead {
-    /// AES-GCM-16, key of 16 bytes (RFC 4106).
-    AesGcm128,
-    /// AES-GCM-16, key of 32 bytes (RFC 4106).
-    AesGcm256,
-    /// ChaCha20-Poly1305 (RFC 7634).
-    ChaCha20Poly1305,
-}
+impl Aead {
+    /// Every algorithm.
+    pub const ALL: [Aead; 3] = [Aead::AesGcm128, Aead::AesGcm256, Aead::ChaCha20Poly1305];
 
-/// The algorithms of an SA.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Suite {
-    /// A cipher, and integrity beside it.
-    Combined(Cipher, Integrity),
-    /// Both at once.
-    Aead(Aead),
-}
+    /// Bytes of salt behind the key proper (RFC 4106 8.1, RFC 7634 2).
+    pub const SALT_LEN: usize = 4;
 
-/// A name of no suite.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no suite: write one like aes-cbc-256+hmac-sha256 or aes-gcm-256")]
-pub struct UnknownSuite(String);
+    /// As configuration writes it: `aes-gcm-128`, `aes-gcm-256`, `chacha20-poly1305`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Aead::AesGcm128 => "aes-gcm-128",
+            Aead::AesGcm256 => "aes-gcm-256",
+            Aead::ChaCha20Poly1305 => "chacha20-poly1305",
+        }
+    }
+
+    /// Bytes of key, salt included.
+    pub const fn key_len(self) -> usize {
+        match self {
+            Aead::AesGcm128 => 16 + Aead::SALT_LEN,
+            Aead::AesGcm256 | Aead::ChaCha20Poly1305 => 32 + Aead::SALT_LEN,
+        }
+    }
+}
 
 impl Suite {
     /// Every suite.
@@ -127,14 +143,18 @@ impl Suite {
             all[at] = Suite::Combined(Cipher::ALL[at / 3], Integrity::ALL[at % 3]);
             at += 1;
         }
-        all[13] = Suite::Aead(Aead::AesGcm256);
-        all[14] = Suite::Aead(Aead::ChaCha20Poly1305);
+        while at < 15 {
+            all[at] = Suite::Aead(Aead::ALL[at - 12]);
+            at += 1;
+        }
         all
     };
 
-    /// As configuration, messages and tables write it.
+    /// Its algorithms as tables and [`FromStr`] write them: `aes-cbc-128+hmac-sha256`,
+    /// `aes-gcm-256`.
     pub const fn name(self) -> &'static str {
-        use {Cipher::*, Integrity::*};
+        use Cipher::{AesCbc128, AesCbc192, AesCbc256, Null};
+        use Integrity::{HmacSha256, HmacSha384, HmacSha512};
         match self {
             Suite::Combined(Null, HmacSha256) => "null+hmac-sha256",
             Suite::Combined(Null, HmacSha384) => "null+hmac-sha384",
@@ -148,22 +168,19 @@ impl Suite {
             Suite::Combined(AesCbc256, HmacSha256) => "aes-cbc-256+hmac-sha256",
             Suite::Combined(AesCbc256, HmacSha384) => "aes-cbc-256+hmac-sha384",
             Suite::Combined(AesCbc256, HmacSha512) => "aes-cbc-256+hmac-sha512",
-            Suite::Aead(Aead::AesGcm128) => "aes-gcm-128",
-            Suite::Aead(Aead::AesGcm256) => "aes-gcm-256",
-            Suite::Aead(Aead::ChaCha20Poly1305) => "chacha20-poly1305",
+            Suite::Aead(aead) => aead.name(),
         }
     }
 
-    /// Bytes of cipher key; of an AEAD with the salt of 4 bytes that follows it (RFC 4106 8.1).
+    /// Bytes of cipher key; for an AEAD with its salt of 4 bytes at the end.
     pub const fn cipher_key_len(self) -> usize {
         match self {
             Suite::Combined(cipher, _) => cipher.key_len(),
-            Suite::Aead(Aead::AesGcm128) => 20,
-            Suite::Aead(Aead::AesGcm256 | Aead::ChaCha20Poly1305) => 36,
+            Suite::Aead(aead) => aead.key_len(),
         }
     }
 
-    /// Bytes of integrity key: none for an AEAD.
+    /// Bytes of authentication key; 0 for an AEAD.
     pub const fn auth_key_len(self) -> usize {
         match self {
             Suite::Combined(_, integrity) => integrity.key_len(),
@@ -171,9 +188,57 @@ impl Suite {
         }
     }
 
-    /// Whether it must not be keyed by hand (RFC 8221 5).
+    /// Whether one algorithm does both, so that key management alone may key it (RFC 8221 5).
     pub const fn is_aead(self) -> bool {
         matches!(self, Suite::Aead(_))
+    }
+
+    /// Bytes of IV before the ciphertext.
+    pub const fn iv_len(self) -> usize {
+        match self {
+            Suite::Combined(Cipher::Null, _) => 0,
+            Suite::Combined(..) => 16,
+            Suite::Aead(_) => 8,
+        }
+    }
+
+    /// Bytes of ICV behind the ciphertext.
+    pub const fn icv_len(self) -> usize {
+        match self {
+            Suite::Combined(_, integrity) => integrity.icv_len(),
+            Suite::Aead(_) => 16,
+        }
+    }
+
+    /// What ciphertext is a multiple of, bytes (RFC 4303 2.4: at least 4).
+    pub(crate) const fn alignment(self) -> usize {
+        match self {
+            Suite::Combined(Cipher::Null, _) | Suite::Aead(_) => 4,
+            Suite::Combined(..) => 16,
+        }
+    }
+}
+
+/// Longest IV of any suite, bytes.
+pub(crate) const MAX_IV_LEN: usize = 16;
+
+/// Longest ICV of any suite, bytes.
+pub(crate) const MAX_ICV_LEN: usize = 32;
+
+/// No suite has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no suite: give one of null, aes-cbc-128, aes-cbc-192 and aes-cbc-256 with \
+     +hmac-sha256, +hmac-sha384 or +hmac-sha512, or aes-gcm-128, aes-gcm-256, chacha20-poly1305"
+)]
+pub struct UnknownSuite(pub String);
+
+impl FromStr for Suite {
+    type Err = UnknownSuite;
+
+    fn from_str(name: &str) -> Result<Suite, UnknownSuite> {
+        let found = Suite::ALL.into_iter().find(|suite| suite.name() == name);
+        found.ok_or_else(|| UnknownSuite(name.into()))
     }
 }
 
@@ -183,24 +248,34 @@ impl fmt::Display for Suite {
     }
 }
 
-impl FromStr for Suite {
-    type Err = UnknownSuite;
-
-    fn from_str(name: &str) -> Result<Suite, UnknownSuite> {
-        let named = Suite::ALL.into_iter().find(|suite| suite.name() == name);
-        named.ok_or_else(|| UnknownSuite(name.into()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_suite_is_read_by_its_own_name() {
-        for suite in Suite::ALL {
+    fn every_suite_is_found_by_its_name_which_is_made_of_its_algorithms() {
+        for (at, suite) in Suite::ALL.into_iter().enumerate() {
             assert_eq!(suite.name().parse(), Ok(suite));
+            assert_eq!(Suite::ALL.iter().position(|other| *other == suite), Some(at));
+            if let Suite::Combined(cipher, integrity) = suite {
+                assert_eq!(suite.to_string(), format!("{}+{}", cipher.name(), integrity.name()));
+            }
+            assert_eq!(suite.is_aead(), suite.auth_key_len() == 0);
         }
-        assert!("AES-GCM-256".parse::<Suite>().is_err());
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_those_there_are() {
+        for name in ["", "null", "aes-gcm-192", "aes-cbc-128+hmac-sha1", "AES-GCM-256"] {
+            let error = name.parse::<Suite>().unwrap_err().to_string();
+            assert!(error.contains(&format!("{name:?}")), "{error}");
+            assert!(error.contains("chacha20-poly1305"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_longest_iv_and_icv_are_those_of_some_suite() {
+        assert_eq!(Suite::ALL.map(Suite::iv_len).into_iter().max(), Some(MAX_IV_LEN));
+        assert_eq!(Suite::ALL.map(Suite::icv_len).into_iter().max(), Some(MAX_ICV_LEN));
     }
 }

@@ -5,26 +5,38 @@
 //! reached through before: sealed packets do not come back.
 
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 
 use esp::icmp::{Unreachable, unreachable};
 use esp::ip::Packet;
+use esp::offload::{Accepts, MAX_PARTS, Merged, Run};
 use sys::clock::monotonic_ns;
 use sys::route;
 use sys::signal::Termination;
-use sys::socket::{Received, Sent};
-use sys::tun::{self, Tun};
-use sys::udp::{BindFailure, UdpSocket};
+use sys::socket::Received;
+use sys::tun::{self, MAX_READ, Tun, VNET_HEADER};
+use virtio::net::PacketHeader;
 
 use crate::batch::Batch;
 use crate::control::LoopCounters;
+use crate::offload;
 use crate::overlay::Overlay;
-use crate::run::{Event, Events, random_seed};
+use crate::run::{Event, Events, path_mtu, random_seed};
+use crate::sockets::{self, Sockets};
 use crate::spin::{Idle, Spin};
-use crate::tunnel::{Place, Refusal, Stopped, Tunnels};
+use crate::tunnel::{Outgoing, Place, Refusal, Stopped, Tunnel, Tunnels};
 
-/// Packets taken from the device before the socket gets its turn; as from a space.
+/// Packets taken from the device before the socket gets its turn, and their bytes; as from a space.
 const BUDGET: usize = 64;
+const BYTES: usize = 128 * 1024;
+
+/// Bytes of a packet that are looked at; as of a space's.
+const HEAD: usize = 256;
+
+/// The host takes every kind of large packet.
+const ACCEPTS: Accepts = Accepts { tcp_v4: true, tcp_v6: true, udp_v4: false, udp_v6: false };
+
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// Turns of a busy or spinning loop between two looks at signals.
 const TURNS_BETWEEN_SIGNALS: u32 = 256;
@@ -52,13 +64,18 @@ pub enum Failure {
     Route(#[from] route::Failure),
     /// The socket.
     #[error(transparent)]
-    Socket(#[from] BindFailure),
+    Socket(#[from] sockets::Failure),
     /// The peer is this host.
     #[error("{peer} is reached through the loopback interface: the peer is another host")]
     Loopback {
         /// The peer.
-        peer: Ipv4Addr,
+        peer: IpAddr,
     },
+    /// A local binding.
+    #[error(
+        "a local binding has no other host to talk to: bare IPsec takes encapsulation udp or raw"
+    )]
+    Local,
     /// Strict reverse path filtering.
     #[error(
         "{device} drops the peer's packets, as the way back to it leads into the tunnel: set strict \
@@ -79,12 +96,16 @@ pub struct Endpoint {
     tunnels: Tunnels,
     place: Place,
     tun: Tun,
-    socket: UdpSocket,
+    sockets: Sockets,
     events: Events,
     spin: Spin,
     counters: LoopCounters,
     received: Received,
     batch: Batch,
+    /// Room for one packet of the device.
+    buffer: Vec<u8>,
+    /// When keepalives and lifetimes are looked at next, nanoseconds.
+    upkeep_ns: u64,
 }
 
 /// Runs the bare end of `overlay` in the current network namespace until SIGINT, SIGTERM or
@@ -107,34 +128,40 @@ pub fn bare(
 
 impl Endpoint {
     fn new(overlay: Overlay, options: &Options) -> Result<Endpoint, Failure> {
+        let (own, peer) = (overlay.local, overlay.peer);
         let mut tunnels = Tunnels::default();
-        let place = tunnels.add(overlay, random_seed)?;
-        let tunnel = tunnels.get(place).expect("just added");
-        let (local, peer, mtu) = (tunnel.local(), *tunnel.peer().ip(), tunnel.mtu());
-        let outer = route::to(peer.into())?.device;
+        let outer = route::to(peer)?.device;
         if outer == "lo" {
             return Err(Failure::Loopback { peer });
         }
-        if filters_strictly(&outer) {
+        if own.is_ipv4() && filters_strictly(&outer) {
             return Err(Failure::ReversePath { device: outer });
         }
-        let socket = UdpSocket::bind(local.into(), Some(&outer))?;
-        let tun = Tun::create(&options.device)?;
-        route::bring_up(tun.name(), mtu.into())?;
-        route::add(peer.into(), 32, tun.name(), Some((*local.ip()).into()))?;
+        let mtu = path_mtu(own, peer)?;
+        let place = tunnels.add(overlay, mtu, now_s(), random_seed)?;
+        let tunnel = tunnels.get(place).expect("just added");
+        if tunnel.is_local() {
+            return Err(Failure::Local);
+        }
         let events = Events::new()?;
+        let mut sockets = Sockets::default();
+        let watch = |socket: &_| events.add(socket, Event::Packets);
+        sockets.open(tunnel.local(), Some(&outer), watch)?;
+        let tun = Tun::create_with_offloads(&options.device)?;
+        lead_into(&tun, tunnel)?;
         events.add(&tun, Event::Packets)?;
-        events.add(&socket, Event::Packets)?;
         Ok(Endpoint {
             tunnels,
             place,
             tun,
-            socket,
+            sockets,
             events,
             spin: Spin::new(options.spin_us, sys::sched::cores()),
             counters: LoopCounters::default(),
             received: Received::default(),
             batch: Batch::default(),
+            buffer: vec![0; MAX_READ],
+            upkeep_ns: 0,
         })
     }
 
@@ -142,12 +169,13 @@ impl Endpoint {
         let mut turns = 0;
         loop {
             turns += 1;
-            let timeout_ns = if self.turn() {
+            let now_ns = monotonic_ns();
+            let timeout_ns = if self.turn(now_ns) {
                 self.spin.worked();
                 0
-            } else if self.spin.idle(monotonic_ns(), 0) == Idle::Sleep {
+            } else if self.spin.idle(now_ns, 0) == Idle::Sleep {
                 self.counters.wakeups += 1;
-                u64::MAX
+                self.upkeep_ns.saturating_sub(now_ns).max(1)
             } else {
                 sys::sched::give_way();
                 0
@@ -162,57 +190,126 @@ impl Endpoint {
                 self.counters.spins_lost = self.spin.lost;
                 return Ok(self.counters);
             }
+            if due.contains(&Event::NetworkError) {
+                let (tunnels, now_ns) = (&mut self.tunnels, monotonic_ns());
+                self.sockets.errors(|error, is_udp| tunnels.too_big(error, is_udp, now_ns));
+            }
             self.events.recycle(due);
+            self.keep_up(monotonic_ns());
+        }
+    }
+
+    /// Sends keepalives that are due and lets SAs grow old, as the switch does.
+    fn keep_up(&mut self, now_ns: u64) {
+        if now_ns < self.upkeep_ns {
+            return;
+        }
+        let kept = self.tunnels.keep_alive(now_ns, &mut self.batch);
+        self.upkeep_ns = kept.due_ns;
+        self.counters.keepalives += kept.sent;
+        self.sockets.send(&mut self.batch, &mut self.counters);
+        self.tunnels.expire(now_ns / SECOND_NS);
+        self.tunnels.forget_paths(now_ns);
+        if self.tunnels.ages() {
+            self.upkeep_ns = self.upkeep_ns.min(now_ns + SECOND_NS);
         }
     }
 
     /// Receives once, takes a bounded number of packets from the device, and sends.
-    fn turn(&mut self) -> bool {
-        self.counters.receive_calls += 1;
-        let received = self.socket.receive(&mut self.received).unwrap_or(false);
-        self.socket.errors(|_| {});
-        if received {
-            let to = self.socket.local();
-            for (envelope, datagram) in self.received.datagrams() {
-                let (SocketAddr::V4(to), SocketAddr::V4(from)) = (to, envelope.from) else {
-                    continue;
-                };
-                if let Some(arrived) = self.tunnels.open(to, from, datagram) {
-                    // The host may refuse a packet; to the peer it is lost.
-                    self.tun.write(&[IoSlice::new(&arrived.header), IoSlice::new(arrived.payload)]);
-                }
-            }
+    fn turn(&mut self, now_ns: u64) -> bool {
+        let mut worked = false;
+        for at in 0..self.sockets.len() {
+            worked |= self.receive(at);
         }
-        let mut packet = [0; 2048];
-        let mut taken = 0;
-        while taken < BUDGET {
-            let Ok(Some(length)) = self.tun.read(&mut packet) else { break };
+        let (mut taken, mut bytes) = (0, 0);
+        while taken < BUDGET && bytes < BYTES {
+            let Ok(Some(length)) = self.tun.read(&mut self.buffer) else { break };
             taken += 1;
-            self.seal(&packet[..length]);
+            bytes += length;
+            self.seal(length, now_ns);
         }
         if taken > 0 {
-            let (mut messages, mut sent) = (Vec::new(), Sent::default());
-            if let SocketAddr::V4(from) = self.socket.local() {
-                self.batch.messages(from, &mut messages);
-            }
-            self.socket.send(&messages, &mut sent);
-            self.batch.clear();
-            self.counters.send_calls += sent.calls;
-            self.counters.send_lost += sent.lost;
+            self.sockets.send(&mut self.batch, &mut self.counters);
         }
-        received || taken > 0
+        worked || taken > 0
     }
 
-    fn seal(&mut self, packet: &[u8]) {
-        let why = match self.tunnels.seal(self.place, packet, &mut self.batch) {
-            Ok(()) | Err(Stopped::Silently(_)) => return,
+    fn receive(&mut self, at: usize) -> bool {
+        self.counters.receive_calls += 1;
+        let Some(port) = self.sockets.receive(at, &mut self.received) else { return false };
+        let mut run = Run::new(ACCEPTS);
+        for (envelope, datagram) in self.received.datagrams() {
+            let Some(arrived) = self.tunnels.open(port, &envelope, datagram) else { continue };
+            if run.push(&arrived.made, arrived.rest).is_err() {
+                run.flush(|packet| write(&self.tun, &packet));
+                run.push(&arrived.made, arrived.rest).expect("a run of nothing takes every packet");
+            }
+        }
+        run.flush(|packet| write(&self.tun, &packet));
+        true
+    }
+
+    /// Seals the packet that was read into the buffer, behind its header.
+    fn seal(&mut self, length: usize, now_ns: u64) {
+        let Some((header, packet)) = self.buffer[..length].split_first_chunk_mut() else { return };
+        let Ok(header) = PacketHeader::parse(header, u64::MAX) else { return };
+        let Some(offload) = offload::from_header(&header, 0) else { return };
+        let total = packet.len();
+        let (head, mut behind) = packet.split_at_mut(total.min(HEAD));
+        let rest = |bytes: &mut [u8]| {
+            let (now, later) = std::mem::take(&mut behind).split_at_mut(bytes.len());
+            bytes.copy_from_slice(now);
+            behind = later;
+        };
+        let outgoing = Outgoing { head, total, offload, rest };
+        let why = match self.tunnels.seal(self.place, outgoing, &mut self.batch, now_ns) {
+            Ok(_) | Err(Stopped::Silently(_)) => return,
             Err(Stopped::Prohibited) => Unreachable::Prohibited,
             Err(Stopped::TooBig(mtu)) => Unreachable::TooBig(mtu),
         };
-        if let Some((error, length)) = frame::unreachable(packet, why) {
-            self.tun.write(&[IoSlice::new(&error[..length])]);
+        let packet = Packet::parse(&self.buffer[VNET_HEADER..length], total);
+        if let Some(error) = packet.ok().and_then(|packet| unreachable(&packet, why)) {
+            self.tun.write(&[IoSlice::new(&[0; VNET_HEADER]), IoSlice::new(&error)]);
         }
     }
+}
+
+/// Gives the device the space's addresses and leads what it may send into it.
+fn lead_into(tun: &Tun, tunnel: &Tunnel) -> Result<(), Failure> {
+    route::bring_up(tun.name(), tunnel.mtu().into())?;
+    for own in tunnel.own().iter().filter(|own| *own != tunnel.local().ip()) {
+        route::add_address(tun.name(), own, bits(own))?;
+    }
+    let mut led = Vec::new();
+    for policy in tunnel.policies() {
+        let (range, own) = (policy.selector.remote, policy.selector.local.first());
+        if matches!(policy.action, esp::Action::Protect(_)) && !led.contains(&range) {
+            for (network, prefix_bits) in range.prefixes() {
+                route::add(network, prefix_bits, tun.name(), Some(own))?;
+            }
+            led.push(range);
+        }
+    }
+    Ok(())
+}
+
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// Hands a packet to the host, which may refuse it; to the peer it is lost then.
+fn write(tun: &Tun, packet: &Merged<'_, '_>) {
+    let features = virtio::net::GUEST_CSUM;
+    let header = offload::to_header(&packet.offload, features, 0, packet.headers.len()).bytes();
+    let mut parts = heapless::Vec::<IoSlice<'_>, { MAX_PARTS + 2 }>::new();
+    let all = [&header[..], packet.headers].into_iter().chain(packet.payloads.iter().copied());
+    parts.extend(all.map(IoSlice::new));
+    tun.write(&parts);
+}
+
+/// Seconds of the clock of SAs' lifetimes.
+fn now_s() -> u64 {
+    monotonic_ns() / SECOND_NS
 }
 
 /// Whether the kernel wants the way back to a packet's source to be the way it came (RFC 3704);

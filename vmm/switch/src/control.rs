@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use sys::seqpacket::{Connection, Incoming, MAX_MESSAGE};
 use zeroize::Zeroizing;
 
 use crate::frame::Mac;
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, SaPair};
 
 /// What is asked of the switch.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,6 +23,21 @@ pub enum Request {
         space: String,
         /// Its overlay, keys included.
         overlay: Overlay,
+    },
+    /// As [`Request::Attach`], but the machine is whoever connects to the listening socket beside this
+    /// message, one front end after the other; the space goes with who asked for it.
+    Plug {
+        /// The space's name.
+        space: String,
+        /// Its overlay.
+        overlay: Overlay,
+    },
+    /// Give a space further pairs of SAs, all or none; answered with [`Reply::Done`].
+    Extend {
+        /// The space's name.
+        space: String,
+        /// The pairs.
+        sas: Vec<SaPair>,
     },
     /// Let a space go; answered with [`Reply::Done`].
     Detach {
@@ -83,6 +98,9 @@ pub struct LoopCounters {
     pub send_lost: u64,
     /// Notifications sent to guests.
     pub notifications: u64,
+    /// NAT keepalives sent.
+    #[serde(default)]
+    pub keepalives: u64,
 }
 
 /// One space.
@@ -91,9 +109,9 @@ pub struct SpaceStatus {
     /// Its name.
     pub space: String,
     /// Its own address, and the UDP port of its ESP.
-    pub local: SocketAddrV4,
+    pub local: SocketAddr,
     /// Where its ESP goes.
-    pub peer: SocketAddrV4,
+    pub peer: SocketAddr,
     /// Its Ethernet address.
     pub mac: Mac,
     /// The longest IP packet that fits, bytes.
@@ -230,10 +248,38 @@ impl Client {
     /// [`Failure`].
     pub fn attach(&self, space: &str, overlay: Overlay) -> Result<Attached, Failure> {
         let request = Request::Attach { space: space.into(), overlay };
-        match self.ask(&request)? {
+        match self.ask(&request, &[])? {
             (Reply::Attached { mac, mtu }, Some(vhost_user)) => {
                 Ok(Attached { mac, mtu, vhost_user })
             }
+            (other, _) => Err(unexpected(other)),
+        }
+    }
+
+    /// Gives a space further pairs of SAs, all or none.
+    ///
+    /// # Errors
+    /// [`Failure`]; refused with what is wrong with one of them.
+    pub fn extend(&self, space: &str, sas: Vec<SaPair>) -> Result<(), Failure> {
+        match self.ask(&Request::Extend { space: space.into(), sas }, &[])? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(unexpected(other)),
+        }
+    }
+
+    /// Binds a space to an overlay whose machine is whoever connects to `socket`, one front end after
+    /// the other; the space goes with this client.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn plug(
+        &self,
+        space: &str,
+        overlay: Overlay,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(Mac, u16), Failure> {
+        match self.ask(&Request::Plug { space: space.into(), overlay }, &[socket])? {
+            (Reply::Attached { mac, mtu }, _) => Ok((mac, mtu)),
             (other, _) => Err(unexpected(other)),
         }
     }
@@ -243,7 +289,7 @@ impl Client {
     /// # Errors
     /// [`Failure`]; refused if there is none of this name.
     pub fn detach(&self, space: &str) -> Result<(), Failure> {
-        match self.ask(&Request::Detach { space: space.into() })? {
+        match self.ask(&Request::Detach { space: space.into() }, &[])? {
             (Reply::Done, _) => Ok(()),
             (other, _) => Err(unexpected(other)),
         }
@@ -254,14 +300,18 @@ impl Client {
     /// # Errors
     /// [`Failure`].
     pub fn status(&self) -> Result<Status, Failure> {
-        match self.ask(&Request::Status)? {
+        match self.ask(&Request::Status, &[])? {
             (Reply::Status(status), _) => Ok(status),
             (other, _) => Err(unexpected(other)),
         }
     }
 
-    fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Failure> {
-        send(&self.0, request, &[]).map_err(Failure::Broken)?;
+    fn ask(
+        &self,
+        request: &Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(Reply, Option<OwnedFd>), Failure> {
+        send(&self.0, request, fds).map_err(Failure::Broken)?;
         let mut buffer = vec![0; MAX_MESSAGE];
         let broken = |kind: io::ErrorKind| Failure::Broken(kind.into());
         let (length, fds) = loop {

@@ -2,70 +2,76 @@
 
 use std::collections::BTreeMap;
 
-use esp::Discard;
+use esp::{Discard, Unsealed};
 
 /// Why a packet of a guest or a peer went no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reason {
-    /// From the guest: no whole virtio-net and Ethernet header, or longer than any frame.
+    /// From the guest: no whole virtio-net and Ethernet header.
     Runt,
-    /// From the guest: asks for an offload that was not negotiated.
+    /// From the guest: asks for an offload that was not negotiated, or that its packet is not fit for.
     Offload,
     /// From the guest: the source is not the space's own Ethernet address.
     ForeignMac,
-    /// From the guest: IPv6, VLAN tags, and every other EtherType.
+    /// From the guest: VLAN tags, and every other EtherType than IPv4, IPv6 and ARP.
     EtherType,
-    /// From the guest: to an Ethernet or IPv4 multicast or broadcast address.
+    /// From the guest: to an Ethernet or IP multicast or broadcast address.
     Multicast,
-    /// From the guest: an ARP message that is no question for an IPv4 address.
-    Arp,
-    /// From the guest: the IPv4 source is not the space's own address.
+    /// From the guest: ARP or neighbour discovery that is no question for a neighbour.
+    Neighbour,
+    /// From the guest: the IP source is not the space's own address.
     ForeignSource,
     /// From the guest: longer than the SA's MTU.
     TooBig,
     /// From the guest: the SA has used up its sequence numbers.
     Exhausted,
+    /// From the guest: the SA's lifetime is over.
+    Expired,
     /// From the peer: the SPI names no SA here.
     UnknownSpi,
-    /// From the peer: not from the address the SA's peer has, or to another of our sockets.
+    /// From the peer: to another of our sockets than the SA's.
     ForeignPeer,
     /// From the peer: neither ESP nor IKE nor a keepalive; or IKE, which nobody here speaks.
     NotEsp,
-    /// From the peer: a whole packet inside, which is tunnel mode.
-    TunnelMode,
-    /// To the guest: it has no receive buffer, or too small a one.
+    /// From the network: an ICMP error that quotes no SA of ours.
+    ForeignError,
+    /// To the guest: it has no receive buffers, or too small ones.
     GuestFull,
     /// Inside the packet; the reasons that [`esp::Discard`] names.
     Malformed,
-    /// From the guest: a fragment.
+    /// From the guest: a fragment in transport mode.
     Fragment,
-    /// From the guest: IPv4 options.
+    /// From the guest: IP options or extension headers that are not carried.
     Options,
     /// From the guest: no policy protects it.
     Policy,
+    /// To the guest: congestion was marked, and the packet cannot say so (RFC 6040).
+    Congestion,
 }
 
 impl Reason {
-    const ALL: [(Reason, &'static str); 18] = [
+    const ALL: [(Reason, &'static str); 20] = [
         (Reason::Runt, "runt"),
         (Reason::Offload, "offload"),
         (Reason::ForeignMac, "foreign_mac"),
         (Reason::EtherType, "ether_type"),
         (Reason::Multicast, "multicast"),
-        (Reason::Arp, "arp"),
+        (Reason::Neighbour, "neighbour"),
         (Reason::ForeignSource, "foreign_source"),
         (Reason::TooBig, "too_big"),
         (Reason::Exhausted, "exhausted"),
+        (Reason::Expired, "expired"),
         (Reason::UnknownSpi, "unknown_spi"),
         (Reason::ForeignPeer, "foreign_peer"),
         (Reason::NotEsp, "not_esp"),
-        (Reason::TunnelMode, "tunnel_mode"),
+        (Reason::ForeignError, "foreign_error"),
         (Reason::GuestFull, "guest_full"),
         (Reason::Malformed, "malformed"),
         (Reason::Fragment, "fragment"),
         (Reason::Options, "options"),
         (Reason::Policy, "policy"),
+        (Reason::Congestion, "congestion"),
     ];
 }
 
@@ -73,9 +79,20 @@ impl From<Discard> for Reason {
     fn from(discard: Discard) -> Reason {
         match discard {
             Discard::Fragment => Reason::Fragment,
-            Discard::Options => Reason::Options,
+            Discard::Options | Discard::Extension => Reason::Options,
             Discard::Policy | Discard::ForeignSelector => Reason::Policy,
+            Discard::Offload => Reason::Offload,
+            Discard::Congestion => Reason::Congestion,
             _ => Reason::Malformed,
+        }
+    }
+}
+
+impl From<Unsealed> for Reason {
+    fn from(unsealed: Unsealed) -> Reason {
+        match unsealed {
+            Unsealed::Exhausted => Reason::Exhausted,
+            Unsealed::Expired => Reason::Expired,
         }
     }
 }
@@ -87,7 +104,12 @@ pub struct Drops([u64; Reason::ALL.len()]);
 impl Drops {
     /// One more packet dropped for this reason.
     pub fn count(&mut self, reason: Reason) {
-        self.0[reason as usize] += 1;
+        self.count_many(reason, 1);
+    }
+
+    /// So many more packets dropped for this reason.
+    pub fn count_many(&mut self, reason: Reason, packets: u64) {
+        self.0[reason as usize] += packets;
     }
 
     /// Packets dropped for this reason.

@@ -1,13 +1,17 @@
 //! The switch: owns the shared address's ESP traffic and hands it out by SPI.
 
+pub mod addresses;
 pub mod bare;
 pub mod batch;
 pub mod control;
 pub mod drops;
 pub mod frame;
+pub mod limiter;
+pub mod offload;
 pub mod overlay;
 pub mod port;
 pub mod run;
+pub mod sockets;
 pub mod spin;
 pub mod tunnel;
 pub mod vhost;

@@ -1,27 +1,46 @@
-//! A space's virtio-net device, the switch's side: frames out of and into the guest's rings.
+//! One space's rings: frames from its guest, packets to it.
 //!
-//! Pure over guest memory. Each byte of a frame is read once into a private
-//! buffer; whatever the driver does, at worst its own queues end.
+//! All that touches guest memory. Each byte of a frame is read once into private
+//! memory, its headers into a buffer and the rest straight to where it is sealed;
+//! whatever the driver does, at worst its own queues end.
 
-use std::net::Ipv4Addr;
-
-use esp::icmp::{Unreachable, unreachable};
+use esp::icmp::{self, Unreachable};
 use esp::ip::Packet;
+use esp::offload::{Accepts, Merged};
 use virtio::Memory;
-use virtio::net::{HEADER as NET_HEADER, PLAIN_HEADER, is_plain};
+use virtio::chain::Chain;
+use virtio::net::{HEADER as NET_HEADER, PacketHeader};
 use virtio::ring::Ring;
 
 use crate::batch::Batch;
 use crate::drops::Reason;
 use crate::frame::{self, Asked, Mac};
-use crate::tunnel::{Arrived, Place, Stopped, Tunnels};
+use crate::limiter::Limiter;
+use crate::offload;
+use crate::tunnel::{Outgoing, Place, Stopped, Tunnels};
 
-/// Longest frame taken from a guest with its virtio-net header: no offload is offered, so
-/// whatever is longer than an MTU is for the "too big" answer alone.
-const LONGEST: usize = NET_HEADER + frame::HEADER + 9216;
+/// Bytes of a packet that are looked at: all headers that are understood fit.
+const HEAD: usize = 256;
 
 /// Most device-readable bytes of a chain; a longer one breaks the queue.
 pub const READABLE_LIMIT: u32 = 128 * 1024;
+
+/// Most chains that one packet to the guest is spread over.
+const MOST_MERGED: usize = 64;
+
+/// Bytes of all headers before an IP packet.
+const BEFORE: usize = NET_HEADER + frame::HEADER;
+
+/// What one space may move in one turn, before the others get theirs.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    /// Frames taken.
+    pub frames: usize,
+    /// Bytes taken, the last frame not counted.
+    pub bytes: usize,
+    /// The time, nanoseconds.
+    pub now_ns: u64,
+}
 
 /// The guest's memory and rings, as far as they are there and run.
 #[derive(Default)]
@@ -32,46 +51,73 @@ pub struct Port {
     pub receive: Option<Ring>,
     /// For packets from the guest.
     pub transmit: Option<Ring>,
+    /// The features both sides agreed on.
+    pub features: u64,
+    /// Room for the chains of one packet.
+    taken: Vec<Chain>,
+}
+
+/// Where frames go and what is asked on the way.
+pub struct Exits<'a> {
+    /// The space.
+    pub place: Place,
+    /// Its guest's Ethernet address.
+    pub mac: Mac,
+    /// Its tunnel and all others.
+    pub tunnels: &'a mut Tunnels,
+    /// What it may send.
+    pub limiter: &'a mut Limiter,
+    /// For what was sealed.
+    pub batch: &'a mut Batch,
 }
 
 impl Port {
-    /// Writes a packet from the peer into the guest's next receive chain.
-    ///
-    /// # Errors
-    /// [`Reason::GuestFull`]: no chain, one that is too small, or a queue that ended.
-    pub fn deliver(&mut self, mac: Mac, arrived: &Arrived<'_>) -> Result<(), Reason> {
-        let memory = self.memory.as_ref().ok_or(Reason::GuestFull)?;
-        let ethernet = frame::to_guest(mac);
-        write_frame(memory, &mut self.receive, [&ethernet, &arrived.header, arrived.payload])
+    /// The large packets the guest takes.
+    pub fn accepts(&self) -> Accepts {
+        offload::accepts(self.features)
     }
 
-    /// Takes at most `budget` frames from the guest of the space at `place` and seals their packets
-    /// into `batch`; gives how many frames there were.
-    pub fn transmit(
-        &mut self,
-        (place, mac): (Place, Mac),
-        budget: usize,
-        tunnels: &mut Tunnels,
-        batch: &mut Batch,
-    ) -> usize {
-        let (Some(memory), Some(ring)) = (&self.memory, &mut self.transmit) else { return 0 };
-        let Some(own) = tunnels.get(place).map(|tunnel| *tunnel.local().ip()) else { return 0 };
-        let mut buffer = [0; LONGEST];
-        for taken in 0..budget {
-            let Ok(Some(mut chain)) = ring.pop(memory) else { return taken };
-            let whole = chain.readable() <= LONGEST;
-            let length = chain.read(memory, &mut buffer);
-            ring.complete(memory, chain);
-            let frame = if whole { plain_frame(&buffer[..length]) } else { Err(Reason::Runt) };
-            let done = frame.and_then(|frame| {
-                let answer = serve((place, mac, own), frame, tunnels, batch)?;
-                answer.map_or(Ok(()), |answer| answer.write(memory, &mut self.receive))
+    /// Writes a packet from the peer into the guest's next receive chains.
+    ///
+    /// # Errors
+    /// [`Reason::GuestFull`]: no chains, too small ones, or a queue that ended.
+    pub fn deliver(&mut self, mac: Mac, packet: &Merged<'_, '_>) -> Result<(), Reason> {
+        let first = packet.headers.first().or_else(|| packet.payloads.first()?.first());
+        let ethernet = frame::to_guest(mac, *first.ok_or(Reason::Malformed)?);
+        let headers = packet.headers.len();
+        let header = offload::to_header(&packet.offload, self.features, frame::HEADER, headers);
+        let payloads = packet.payloads.iter().copied();
+        self.write_frame(header, [&ethernet[..], packet.headers].into_iter().chain(payloads))
+    }
+
+    /// Takes frames from the guest and seals their packets; gives how many frames there were.
+    pub fn transmit(&mut self, turn: Turn, exits: &mut Exits<'_>) -> usize {
+        let (mut frames, mut bytes) = (0, 0);
+        while frames < turn.frames && bytes < turn.bytes {
+            if exits.limiter.holds(turn.now_ns) {
+                break;
+            }
+            let (Some(memory), Some(ring)) = (&self.memory, &mut self.transmit) else { break };
+            let Ok(Some(mut chain)) = ring.pop(memory) else { break };
+            frames += 1;
+            bytes += chain.readable();
+            let served = serve(memory, self.features, &mut chain, exits, turn.now_ns);
+            ring.stage(memory, chain);
+            let done = served.and_then(|answer| match answer {
+                None => Ok(()),
+                Some(Said::Neighbour(answer)) => self.write_plain([answer.bytes(), &[]]),
+                Some(Said::Error(error)) => {
+                    self.write_plain([&frame::to_guest(exits.mac, error[0]), &error])
+                }
             });
-            if let (Err(reason), Some(tunnel)) = (done, tunnels.get_mut(place)) {
+            if let (Err(reason), Some(tunnel)) = (done, exits.tunnels.get_mut(exits.place)) {
                 tunnel.drops.count(reason);
             }
         }
-        budget
+        if let (Some(memory), Some(ring)) = (&self.memory, &mut self.transmit) {
+            ring.publish(memory);
+        }
+        frames
     }
 
     /// Whether the guest has frames waiting; cheap enough to spin on.
@@ -106,72 +152,118 @@ impl Port {
             ring.disarm(memory);
         }
     }
-}
 
-/// A frame from the switch itself: an ARP reply, or an ICMP error.
-struct Answer {
-    bytes: [u8; frame::HEADER + 1280],
-    length: usize,
-}
+    fn write_plain(&mut self, parts: [&[u8]; 2]) -> Result<(), Reason> {
+        let header = PacketHeader { buffers: 1, ..PacketHeader::default() };
+        self.write_frame(header, parts.into_iter())
+    }
 
-impl Answer {
-    fn new(parts: [&[u8]; 2]) -> Answer {
-        let mut answer = Answer { bytes: [0; _], length: 0 };
-        for part in parts {
-            answer.bytes[answer.length..][..part.len()].copy_from_slice(part);
-            answer.length += part.len();
+    /// Writes a frame into one chain, or into several where the guest merges them
+    /// (virtio 1.2 5.1.6.4). The guest sees all of it at once.
+    fn write_frame<'a>(
+        &mut self,
+        header: PacketHeader,
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<(), Reason> {
+        let (Some(memory), Some(ring)) = (&self.memory, &mut self.receive) else {
+            return Err(Reason::GuestFull);
+        };
+        let length = NET_HEADER + parts.clone().map(<[u8]>::len).sum::<usize>();
+        let merges = self.features & virtio::net::MRG_RXBUF != 0;
+        let most = if merges { MOST_MERGED } else { 1 };
+        let mut room = 0;
+        while room < length {
+            let chain = match ring.pop(memory) {
+                Ok(Some(chain)) if self.taken.len() < most => chain,
+                Ok(chain) => {
+                    // Too few or too small: they stay where they are for a shorter packet.
+                    chain.into_iter().for_each(|chain| ring.put_back(chain));
+                    return Err(give_up(&mut self.taken, memory, ring));
+                }
+                Err(_) => return Err(give_up(&mut self.taken, memory, ring)),
+            };
+            room += chain.writable();
+            self.taken.push(chain);
         }
-        answer
+        let header = PacketHeader { buffers: self.taken.len() as u16, ..header }.bytes();
+        let mut chains = self.taken.drain(..);
+        let mut current = chains.next();
+        let mut write = |mut part: &[u8]| {
+            while let (Some(chain), false) = (&mut current, part.is_empty()) {
+                part = &part[chain.write(memory, part)..];
+                if chain.writable() == 0 {
+                    current.take().into_iter().for_each(|chain| ring.stage(memory, chain));
+                    current = chains.next();
+                }
+            }
+        };
+        write(&header);
+        parts.for_each(write);
+        current.into_iter().chain(chains).for_each(|chain| ring.stage(memory, chain));
+        ring.publish(memory);
+        Ok(())
     }
+}
 
-    fn write(&self, memory: &Memory, receive: &mut Option<Ring>) -> Result<(), Reason> {
-        write_frame(memory, receive, [&self.bytes[..self.length], &[], &[]])
+/// Puts chains that are not used back. A first one that is too small for any packet goes to the
+/// driver empty, a runt: it would be in the way for ever.
+fn give_up(taken: &mut Vec<Chain>, memory: &Memory, ring: &mut Ring) -> Reason {
+    let is_useless =
+        taken.first().is_some_and(|chain| chain.writable() < BEFORE + esp::ip::V6_HEADER);
+    while let Some(chain) = taken.pop() {
+        if taken.is_empty() && is_useless {
+            ring.complete(memory, chain);
+        } else {
+            ring.put_back(chain);
+        }
     }
+    Reason::GuestFull
+}
+
+/// What the switch itself answers to a frame.
+enum Said {
+    Neighbour(frame::Answer),
+    Error(icmp::ErrorBytes),
 }
 
 /// Does what a frame asks; a packet that is stopped is counted already.
 fn serve(
-    (place, mac, own): (Place, Mac, Ipv4Addr),
-    frame: &[u8],
-    tunnels: &mut Tunnels,
-    batch: &mut Batch,
-) -> Result<Option<Answer>, Reason> {
-    let packet = match frame::from_guest(frame, mac, own)? {
-        Asked::Arp(reply) => return Ok(Some(Answer::new([&reply, &[]]))),
-        Asked::Packet(packet) => packet,
+    memory: &Memory,
+    features: u64,
+    chain: &mut Chain,
+    exits: &mut Exits<'_>,
+    now_ns: u64,
+) -> Result<Option<Said>, Reason> {
+    let (mac, place) = (exits.mac, exits.place);
+    let own = exits.tunnels.get(place).ok_or(Reason::Policy)?.own();
+    let mut buffer = [0; BEFORE + HEAD];
+    let length = chain.read(memory, &mut buffer);
+    exits.limiter.charge(now_ns, 1, length + chain.readable());
+    let (header, frame) = buffer[..length].split_first_chunk_mut().ok_or(Reason::Runt)?;
+    let header = PacketHeader::parse(header, features).map_err(|_| Reason::Offload)?;
+    let offload = offload::from_header(&header, frame::HEADER).ok_or(Reason::Offload)?;
+    match frame::from_guest(frame, mac, own)? {
+        Asked::Neighbour(answer) => return Ok(Some(Said::Neighbour(answer))),
+        Asked::Packet => {}
+    }
+    let head = &mut frame[frame::HEADER..];
+    let total = head.len() + chain.readable();
+    let rest = |bytes: &mut [u8]| {
+        let read = chain.read(memory, bytes);
+        // Only if guest memory went away; then the queue ends with it.
+        bytes[read..].fill(0);
     };
-    let why = match tunnels.seal(place, packet, batch) {
-        Ok(()) | Err(Stopped::Silently(_)) => return Ok(None),
+    let outgoing = Outgoing { head, total, offload, rest };
+    let why = match exits.tunnels.seal(place, outgoing, exits.batch, now_ns) {
+        Ok(passed) => {
+            exits.limiter.charge(now_ns, passed.packets.saturating_sub(1), 0);
+            return Ok(None);
+        }
+        Err(Stopped::Silently(_)) => return Ok(None),
         Err(Stopped::Prohibited) => Unreachable::Prohibited,
         Err(Stopped::TooBig(mtu)) => Unreachable::TooBig(mtu),
     };
-    let ethernet = frame::to_guest(mac);
-    let error =
-        Packet::parse(packet, packet.len()).ok().and_then(|packet| unreachable(&packet, why));
-    Ok(error.map(|error| Answer::new([&ethernet, &error])))
-}
-
-fn write_frame(
-    memory: &Memory,
-    receive: &mut Option<Ring>,
-    parts: [&[u8]; 3],
-) -> Result<(), Reason> {
-    let ring = receive.as_mut().ok_or(Reason::GuestFull)?;
-    let Ok(Some(mut chain)) = ring.pop(memory) else { return Err(Reason::GuestFull) };
-    let length = NET_HEADER + parts.iter().map(|part| part.len()).sum::<usize>();
-    let fits = chain.writable() >= length;
-    if fits {
-        chain.write(memory, &PLAIN_HEADER);
-        for part in parts {
-            chain.write(memory, part);
-        }
-    }
-    // A chain that is too small goes back empty: a runt, which the driver drops.
-    ring.complete(memory, chain);
-    if fits { Ok(()) } else { Err(Reason::GuestFull) }
-}
-
-fn plain_frame(bytes: &[u8]) -> Result<&[u8], Reason> {
-    let (header, frame) = bytes.split_first_chunk::<NET_HEADER>().ok_or(Reason::Runt)?;
-    if is_plain(header) { Ok(frame) } else { Err(Reason::Offload) }
+    let head = &frame[frame::HEADER..];
+    let packet = Packet::parse(head, total).map_err(Reason::from)?;
+    Ok(icmp::unreachable(&packet, why).map(Said::Error))
 }

@@ -7,6 +7,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::socket::{
     Descriptor, Message, NetworkError, Protocol, Received, Sent, never_fragment, set_integer,
+    set_option,
 };
 
 /// Why a raw socket could not be opened.
@@ -61,11 +62,11 @@ impl From<std::net::IpAddr> for Family {
 pub struct EspSocket(pub(crate) Descriptor);
 
 impl EspSocket {
-    /// Opens one.
+    /// Opens one, bound to one network device if `device` names it.
     ///
     /// # Errors
     /// [`OpenFailure`].
-    pub fn open(family: Family) -> Result<EspSocket, OpenFailure> {
+    pub fn open(family: Family, device: Option<&str>) -> Result<EspSocket, OpenFailure> {
         let other = |source| OpenFailure::Other { family, source };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (domain, protocol) = match family {
@@ -77,8 +78,20 @@ impl EspSocket {
             e if e.kind() == io::ErrorKind::PermissionDenied => OpenFailure::Capability,
             e => other(e),
         })?;
+        if let Some(device) = device {
+            set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, device.as_bytes())
+                .map_err(other)?;
+        }
         set_options(fd.as_fd(), family).map_err(other)?;
         Ok(EspSocket(Descriptor::new(fd, protocol)))
+    }
+
+    /// The family of the addresses ESP travels between.
+    pub fn family(&self) -> Family {
+        match self.0.protocol() {
+            Protocol::EspV6 => Family::V6,
+            _ => Family::V4,
+        }
     }
 
     /// As [`Socket::receive`](crate::socket::Socket::receive).

@@ -146,6 +146,10 @@ impl Descriptor {
         Descriptor { fd, protocol, has_errors: AtomicBool::new(false) }
     }
 
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     pub(crate) fn receive(&self, batch: &mut Received) -> io::Result<bool> {
         let mut left = PASSED_OVER;
         loop {

@@ -1,6 +1,7 @@
 //! The ends of the control socket: who may ask, and what is answered.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use sys::seqpacket::{Connection, Incoming, Listener, MAX_MESSAGE};
 use zeroize::{Zeroize, Zeroizing};
@@ -8,6 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::Switch;
 use super::events::{Event, Events};
 use crate::control::{self, Reply, Request};
+use crate::tunnel::Place;
 
 /// Clients connected at the same time.
 const MAX_CLIENTS: usize = 32;
@@ -47,56 +49,105 @@ impl Clients {
         let _ = control::send(&connection, &Reply::Refused { reason: reason.into() }, &[]);
     }
 
-    /// Answers one request; whoever does not follow the protocol is disconnected.
+    /// Answers one request; whoever does not follow the protocol is disconnected, and takes along the
+    /// spaces that came with it.
     pub(super) fn serve(&mut self, number: u32, switch: &mut Switch) {
         let Some(at) = self.connected.iter().position(|(n, _)| *n == number) else { return };
-        if !answer(&self.connected[at].1, switch) {
+        if !serve(&self.connected[at], switch) {
             self.connected.swap_remove(at);
+            switch.detach_of(number);
         }
     }
 }
 
 /// Reads and answers one message; false if the connection is to end.
-fn answer(connection: &Connection, switch: &mut Switch) -> bool {
+fn serve((number, connection): &(u32, Connection), switch: &mut Switch) -> bool {
     let mut buffer = Zeroizing::new(vec![0; MAX_MESSAGE]);
     let (length, fds) = match connection.receive(&mut buffer) {
         Ok(Incoming::Message(length, fds)) => (length, fds),
         Ok(Incoming::Nothing) => return true,
         Ok(Incoming::Closed | Incoming::TooLong) | Err(_) => return false,
     };
-    // Nobody has to send any.
-    drop(fds);
     let request = serde_json::from_slice(&buffer[..length]);
     buffer.zeroize();
-    let refused = |reason: String| Reply::Refused { reason };
-    let (reply, attached) = match request {
+    let answer = match request {
         Err(error) => {
-            (refused(format!("not a request of this version of portspace: {error}")), None)
+            Answer::refused(format!("not a request of this version of portspace: {error}"))
         }
-        Ok(Request::Status) => (Reply::Status(switch.status()), None),
-        Ok(Request::Detach { space }) => match switch.named(&space) {
-            None => (refused(format!("no space of the name {space} is attached")), None),
-            Some(place) => {
-                switch.detach(place);
-                (Reply::Done, None)
-            }
-        },
-        Ok(Request::Attach { space, .. }) if space.is_empty() || space.len() > MAX_NAME => {
-            (refused(format!("a space's name has 1 to {MAX_NAME} bytes")), None)
-        }
-        Ok(Request::Attach { space, overlay }) => match switch.attach(space, overlay) {
-            Err(refusal) => (refused(refusal.to_string()), None),
-            Ok((place, stream)) => {
-                let tunnel = switch.tunnels.get(place).expect("just attached");
-                let (mac, mtu) = (crate::frame::mac(place), tunnel.mtu());
-                (Reply::Attached { mac, mtu }, Some((place, stream)))
-            }
-        },
+        Ok(request) => answer(request, fds.into_iter().next(), *number, switch),
     };
-    let fds: Vec<_> = attached.iter().map(|(_, stream)| stream.as_fd()).collect();
-    let sent = control::send(connection, &reply, &fds).is_ok();
-    if let (false, Some((place, _))) = (sent, attached) {
+    let fds: Vec<_> = answer.attached.iter().map(|(_, stream)| stream.as_fd()).collect();
+    let sent = control::send(connection, &answer.reply, &fds).is_ok();
+    if let (false, Some((place, _))) = (sent, answer.attached) {
         switch.detach(place);
     }
     sent
+}
+
+/// A reply, and the space that is attached by it with its machine's end of the connection.
+struct Answer {
+    reply: Reply,
+    attached: Option<(Place, UnixStream)>,
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Answer {
+        Answer { reply, attached: None }
+    }
+}
+
+impl Answer {
+    fn refused(reason: impl ToString) -> Answer {
+        Reply::Refused { reason: reason.to_string() }.into()
+    }
+}
+
+/// Does what a request asks; `fd` is the descriptor that came with it, if one did.
+fn answer(request: Request, fd: Option<OwnedFd>, client: u32, switch: &mut Switch) -> Answer {
+    match request {
+        Request::Status => Reply::Status(switch.status()).into(),
+        Request::Attach { space, .. } | Request::Plug { space, .. }
+            if space.is_empty() || space.len() > MAX_NAME =>
+        {
+            Answer::refused(format!("a space's name has 1 to {MAX_NAME} bytes"))
+        }
+        Request::Attach { space, overlay } => match switch.attach(space, overlay) {
+            Err(refusal) => Answer::refused(refusal),
+            Ok((place, stream)) => {
+                Answer { reply: attached(switch, place), attached: Some((place, stream)) }
+            }
+        },
+        Request::Plug { space, overlay } => {
+            let Some(socket) = fd else {
+                return Answer::refused("a listening socket has to come with this request");
+            };
+            match switch.attach_socket(space, overlay, socket, client) {
+                Err(refusal) => Answer::refused(refusal),
+                Ok(place) => attached(switch, place).into(),
+            }
+        }
+        Request::Extend { space, sas } => with_space(switch, &space, |switch, place| {
+            switch.extend(place, sas).map_or_else(Answer::refused, |()| Reply::Done.into())
+        }),
+        Request::Detach { space } => with_space(switch, &space, |switch, place| {
+            switch.detach(place);
+            Reply::Done.into()
+        }),
+    }
+}
+
+fn attached(switch: &Switch, place: Place) -> Reply {
+    let (mac, mtu) = switch.link_of(place);
+    Reply::Attached { mac, mtu }
+}
+
+fn with_space(
+    switch: &mut Switch,
+    name: &str,
+    work: impl FnOnce(&mut Switch, Place) -> Answer,
+) -> Answer {
+    match switch.spaces.named(name) {
+        Some(place) => work(switch, place),
+        None => Answer::refused(format!("no space of the name {name} is attached")),
+    }
 }

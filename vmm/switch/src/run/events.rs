@@ -12,8 +12,12 @@ use crate::tunnel::Place;
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A socket or a ring has packets: the loop looks at all of them anyway.
+    /// A socket has packets: the loop looks at all of them anyway.
     Packets,
+    /// A socket has something to say about packets sent earlier.
+    NetworkError,
+    /// The guest of a space has packets.
+    Kick(Place),
     /// A signal asks to end.
     Termination,
     /// Somebody connects to the control socket.
@@ -22,27 +26,34 @@ pub(crate) enum Event {
     Client(u32),
     /// A VM process has a vhost-user message.
     Backend(Place),
+    /// A foreign front end connects to the space it is to be the machine of.
+    Plug(Place),
 }
 
 impl Event {
     fn encode(self) -> u64 {
         let (kind, number) = match self {
-            Event::Packets => (0, 0),
+            Event::Packets | Event::NetworkError => (0, 0),
             Event::Termination => (1, 0),
             Event::Listener => (2, 0),
             Event::Client(number) => (3, number.into()),
             Event::Backend(place) => (4, place as u64),
+            Event::Kick(place) => (5, place as u64),
+            Event::Plug(place) => (6, place as u64),
         };
         kind << 32 | number
     }
 
-    fn decode(code: u64) -> Event {
+    fn decode(code: u64, has_error: bool) -> Event {
         let number = code as u32;
         match code >> 32 {
+            0 if has_error => Event::NetworkError,
             1 => Event::Termination,
             2 => Event::Listener,
             3 => Event::Client(number),
             4 => Event::Backend(number as Place),
+            5 => Event::Kick(number as Place),
+            6 => Event::Plug(number as Place),
             _ => Event::Packets,
         }
     }
@@ -93,7 +104,11 @@ impl Events {
         let mut room = [MaybeUninit::uninit(); 32];
         let mut due = std::mem::take(&mut self.spare);
         match epoll::wait(&self.epoll, &mut room, timeout.as_ref()) {
-            Ok((found, _)) => due.extend(found.iter().map(|e| Event::decode(e.data.u64()))),
+            Ok((found, _)) => due.extend(found.iter().map(|event| {
+                let flags = event.flags;
+                let has_error = flags.contains(EventFlags::ERR);
+                Event::decode(event.data.u64(), has_error)
+            })),
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }

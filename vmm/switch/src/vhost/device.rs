@@ -29,11 +29,28 @@ use crate::port::{Port, READABLE_LIMIT};
 /// Queues of the device: one to the guest, one from it.
 const QUEUES: usize = 2;
 
+/// Descriptors of a queue, where the front end asks.
+const QUEUE_SIZE: u16 = 256;
+
 /// Most descriptors of a queue.
 const MAX_QUEUE_SIZE: u32 = 1024;
 
 /// Regions a memory table may have.
 const MAX_REGIONS: usize = 8;
+
+/// What the switch spares its guests, and they it: checksums, and packets of up to 64 KiB.
+const OFFLOADS: u64 = net::CSUM
+    | net::GUEST_CSUM
+    | net::HOST_TSO4
+    | net::HOST_TSO6
+    | net::HOST_ECN
+    | net::HOST_USO
+    | net::GUEST_TSO4
+    | net::GUEST_TSO6
+    | net::GUEST_ECN
+    | net::GUEST_USO4
+    | net::GUEST_USO6
+    | net::MRG_RXBUF;
 
 /// VIRTIO_F_EVENT_IDX and VHOST_USER_F_PROTOCOL_FEATURES.
 const EVENT_IDX: u64 = 1 << 29;
@@ -84,8 +101,10 @@ pub struct Device {
 impl Device {
     /// A device nobody has set up.
     pub fn new(mac: Mac, mtu: u16) -> Device {
+        let mut identity = net::identity(mac, mtu, QUEUE_SIZE);
+        identity.features |= OFFLOADS;
         Device {
-            identity: net::identity(mac, mtu, 256),
+            identity,
             mac,
             features: 0,
             regions: Vec::new(),
@@ -234,6 +253,7 @@ impl VhostUserBackendReqHandlerMut for Device {
             return Err(Error::InvalidParam);
         }
         self.features = features;
+        self.port.features = features;
         self.restart()
     }
 
