@@ -19,6 +19,15 @@ pub enum OpenFailure {
          cap_net_raw+ep PROGRAM), or set encapsulation = \"udp\" in [overlay]"
     )]
     Capability,
+    /// Binding to a device.
+    #[error("cannot bind to network device {device}: {source}")]
+    Device {
+        /// Its name.
+        device: String,
+        /// The kernel's answer.
+        #[source]
+        source: Error,
+    },
     /// Anything else.
     #[error("cannot open a raw socket for ESP over {family}: {source}")]
     Other {
@@ -80,7 +89,7 @@ impl EspSocket {
         })?;
         if let Some(device) = device {
             set_option(fd.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, device.as_bytes())
-                .map_err(other)?;
+                .map_err(|source| OpenFailure::Device { device: device.into(), source })?;
         }
         set_options(fd.as_fd(), family).map_err(other)?;
         Ok(EspSocket(Descriptor::new(fd, protocol)))

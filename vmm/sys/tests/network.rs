@@ -54,7 +54,7 @@ fn main() {
 
 fn sockets(wire: &Wire) -> Result<[Socket; 2], Failed> {
     let udp = UdpSocket::bind(SocketAddr::new(wire.local, 4500), None)?;
-    Ok([udp.into(), EspSocket::open(wire.local.into())?.into()])
+    Ok([udp.into(), EspSocket::open(wire.local.into(), None)?.into()])
 }
 
 fn message(wire: &Wire, bytes: &'static [u8]) -> Message<'static> {
@@ -69,7 +69,10 @@ fn send(socket: &Socket, message: Message<'_>) -> Sent {
 }
 
 fn chosen_source(wire: &Wire) -> Outcome {
-    let esp = Socket::from(EspSocket::open(wire.local.into())?);
+    // Bound to another device, which leads nowhere: the wire does not see it.
+    let bound = Socket::from(EspSocket::open(wire.local.into(), Some("lo"))?);
+    send(&bound, message(wire, b"elsewhere"));
+    let esp = Socket::from(EspSocket::open(wire.local.into(), None)?);
     for from in [wire.local, wire.second] {
         let message = Message { from, tos: 0xb8, ..message(wire, b"SPI0SEQ0payload") };
         assert_eq!(send(&esp, message).messages, 1);
@@ -79,6 +82,8 @@ fn chosen_source(wire: &Wire) -> Outcome {
         assert_eq!(packet.payload(), b"SPI0SEQ0payload");
         assert!(packet.forbids_fragments());
     }
+    let unknown = EspSocket::open(wire.local.into(), Some("ps-none")).expect_err("no device");
+    assert!(unknown.to_string().contains("ps-none"), "{unknown}");
     let foreign = Message { from: wire.peer, ..message(wire, b"SPI0SEQ0payload") };
     assert_eq!(send(&esp, foreign).lost, 1);
     Ok(())
@@ -187,16 +192,16 @@ fn read_from(tun: &Tun, source: IpAddr) -> Result<Vec<u8>, Failed> {
 
 /// Capabilities are those of the thread: the namespace's is the test's own.
 fn capabilities(wire: &Wire) -> Outcome {
-    let esp = Socket::from(EspSocket::open(wire.local.into())?);
+    let esp = Socket::from(EspSocket::open(wire.local.into(), None)?);
     capability::keep_only(CapabilitySet::NET_RAW)?;
     assert!(capability::has(CapabilitySet::NET_RAW));
     assert!(!capability::has(CapabilitySet::NET_ADMIN));
-    EspSocket::open(wire.local.into())?;
+    EspSocket::open(wire.local.into(), None)?;
     route::bring_up(wire.device(), 1280).expect_err("it takes CAP_NET_ADMIN");
 
     capability::drop_all()?;
     assert!(!capability::has(CapabilitySet::NET_RAW));
-    let refused = EspSocket::open(wire.local.into()).expect_err("it takes CAP_NET_RAW");
+    let refused = EspSocket::open(wire.local.into(), None).expect_err("it takes CAP_NET_RAW");
     assert!(matches!(refused, OpenFailure::Capability), "{refused}");
     capability::keep_only(CapabilitySet::NET_RAW)?;
     assert!(!capability::has(CapabilitySet::NET_RAW), "what is given up does not come back");
@@ -217,7 +222,7 @@ fn capabilities(wire: &Wire) -> Outcome {
 }
 
 fn fragments(wire: &Wire) -> Outcome {
-    let esp = Socket::from(EspSocket::open(wire.local.into())?);
+    let esp = Socket::from(EspSocket::open(wire.local.into(), None)?);
     let payload: Vec<u8> = (0..2000u32).map(|at| at as u8).collect();
     let (first, second) = payload.split_at(1200);
     const MORE: u16 = 0x2000;

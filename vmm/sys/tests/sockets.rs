@@ -33,7 +33,7 @@ fn main() {
         udp("a_closed_port_is_reported_with_what_was_sent_to_it", closed_port);
         udp("errors_that_wait_stop_neither_receiving_nor_sending", errors_that_wait);
 
-        let refused = EspSocket::open(family).err();
+        let refused = EspSocket::open(family, None).err();
         if let Some(reason) = &refused {
             eprintln!("ignoring raw sockets: {reason}");
         }
@@ -207,7 +207,7 @@ fn errors_that_wait(address: IpAddr) -> Outcome {
 }
 
 fn esp_packet(address: IpAddr) -> Outcome {
-    let (a, b) = (EspSocket::open(address.into())?, EspSocket::open(address.into())?);
+    let (a, b) = (EspSocket::open(address.into(), None)?, EspSocket::open(address.into(), None)?);
     let (a, b) = (Socket::from(a), Socket::from(b));
     // The port counts for nothing.
     let to = SocketAddr::new(address, 4500);
@@ -223,7 +223,7 @@ fn esp_packet(address: IpAddr) -> Outcome {
 }
 
 fn joined_esp_packets(address: IpAddr) -> Outcome {
-    let (a, b) = (EspSocket::open(address.into())?, EspSocket::open(address.into())?);
+    let (a, b) = (EspSocket::open(address.into(), None)?, EspSocket::open(address.into(), None)?);
     let (a, b) = (Socket::from(a), Socket::from(b));
     let to = SocketAddr::new(address, 0);
     let bytes: Vec<u8> = (0..40).flat_map(|number| [b'J', number, 0, 0]).chain(*b"J!").collect();
