@@ -1,7 +1,7 @@
 //! The MSS option of TCP (RFC 9293 3.7.1), lowered to what fits the way.
 
 use crate::checksum::{Sum, updated};
-use crate::ip::{V4_HEADER, V6_HEADER};
+use crate::ip::{Fragment, Packet, V4_HEADER, V6_HEADER, protocol};
 
 /// Bytes of a TCP header without options.
 const TCP_HEADER: usize = 20;
@@ -15,6 +15,13 @@ const CHECKSUM: usize = 16;
 pub fn limit(mtu: u16, is_v4: bool) -> u16 {
     let headers = TCP_HEADER + if is_v4 { V4_HEADER } else { V6_HEADER };
     mtu.saturating_sub(headers as u16)
+}
+
+/// Whether a packet is a SYN or SYN-ACK, which may offer an MSS.
+pub fn is_offer(packet: &Packet<'_>) -> bool {
+    packet.protocol() == protocol::TCP
+        && packet.fragment() != Fragment::Later
+        && packet.payload().get(13).is_some_and(|flags| flags & SYN != 0)
 }
 
 /// Lowers the MSS option of a SYN or SYN-ACK to `limit`, if there is a larger one.

@@ -84,6 +84,8 @@ pub struct Tunnel {
     mode: Mode,
     dscp: esp::ecn::Dscp,
     is_local: bool,
+    /// Some address on the way was translated: the peer's checksums are for others.
+    is_translated: bool,
     spd: Spd<PairIndex>,
     pairs: Vec<Pair>,
     path: Path,
@@ -178,9 +180,9 @@ impl Tunnels {
             && let Some(Some(tunnel)) = self.tunnels.get_mut(place)
         {
             let taken_back = tunnel.pairs.split_off(before);
-            let peer = tunnel.remote;
+            let peer = tunnel.peer.ip();
             (before..before + taken_back.len()).for_each(|index| tunnel.spd.remove(index));
-            taken_back.iter().for_each(|pair| self.forget(peer, pair));
+            taken_back.iter().for_each(|pair| self.forget(place, peer, pair));
         }
         added
     }
@@ -188,14 +190,16 @@ impl Tunnels {
     /// Removes a space's tunnel; its keys are zeroed.
     pub fn remove(&mut self, place: Place) {
         if let Some(tunnel) = self.tunnels.get_mut(place).and_then(Option::take) {
-            tunnel.pairs.iter().for_each(|pair| self.forget(tunnel.remote, pair));
+            tunnel.pairs.iter().for_each(|pair| self.forget(place, tunnel.peer.ip(), pair));
         }
     }
 
-    fn forget(&mut self, peer: IpAddr, pair: &Pair) {
+    fn forget(&mut self, place: Place, peer: IpAddr, pair: &Pair) {
         self.sad.remove(pair.inbound_spi);
         self.locals.remove(&pair.inbound_spi);
-        if let Outbound::Sealed(sa) = &pair.outbound {
+        if let Outbound::Sealed(sa) = &pair.outbound
+            && self.senders.get(&(peer, sa.spi())) == Some(&place)
+        {
             self.senders.remove(&(peer, sa.spi()));
         }
     }
@@ -236,7 +240,7 @@ impl Tunnels {
 
     /// Lets SAs grow old: those whose seconds are over are used no more.
     pub fn expire(&mut self, now_s: u64) {
-        for tunnel in self.tunnels.iter_mut().flatten() {
+        for tunnel in self.tunnels.iter_mut().flatten().filter(|tunnel| tunnel.has_lifetime) {
             for pair in &mut tunnel.pairs {
                 let Outbound::Sealed(outbound) = &mut pair.outbound else { continue };
                 outbound.tick(now_s);

@@ -130,6 +130,7 @@ pub(super) fn tunnel(
             overlay::Dscp::Copy => esp::ecn::Dscp::Copy,
         },
         is_local,
+        is_translated: false,
         spd: Spd::new(),
         pairs: Vec::new(),
         path: Path::new(mtu, overlay.local.is_ipv4()),
@@ -249,7 +250,7 @@ impl Tunnels {
             let outbound = Outbound::Local(outbound_spi, Passage::default());
             Pair { outbound, inbound_spi, mtu: tunnel.path.mtu() }
         } else {
-            let peer = tunnel.remote;
+            let peer = tunnel.peer.ip();
             if self.senders.contains_key(&(peer, outbound_spi)) {
                 return Err(Refusal::DuplicateOutbound { spi: outbound_spi, peer });
             }

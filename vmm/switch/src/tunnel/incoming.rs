@@ -1,6 +1,6 @@
 //! Packets from peers: opened, checked, and given to the space they are for.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use esp::ip::{Header, HeaderBytes, Packet, protocol};
 use esp::natt::{self, Datagram};
@@ -13,6 +13,9 @@ use crate::drops::Reason;
 
 /// Protocol numbers of whole packets inside (RFC 4303 2.6).
 const WHOLE_PACKETS: [u8; 2] = [protocol::IPV4, protocol::IPV6];
+
+/// Payloads of at most this many bytes are looked at for a sign of address translation.
+const SHORT: usize = 128;
 
 /// An inner packet for a space: authentic, and welcome to the SA and the policy.
 #[derive(Debug)]
@@ -53,11 +56,30 @@ impl Tunnels {
         }
         let opened = sa.open(datagram).ok()?;
         // Only the newest packet shows where the peer is now: an older one may have been held back.
-        if opened.is_newest && envelope.from != tunnel.peer {
-            tunnel.peer = envelope.from;
-        }
+        let moved = opened.is_newest && envelope.from != tunnel.peer;
         let admitted = tunnel.admit(owner, opened.next_header, envelope.tos, opened.payload);
-        admitted.inspect_err(|reason| sa.count(*reason)).ok()
+        let admitted = admitted.inspect_err(|reason| sa.count(*reason)).ok();
+        if moved {
+            let place = owner.place;
+            self.follow(place, envelope.from);
+        }
+        admitted
+    }
+
+    /// Sends to where the peer is now.
+    fn follow(&mut self, place: Place, peer: SocketAddr) {
+        let Some(Some(tunnel)) = self.tunnels.get_mut(place) else { return };
+        let before = std::mem::replace(&mut tunnel.peer, peer).ip();
+        if before == peer.ip() {
+            return;
+        }
+        for pair in &tunnel.pairs {
+            let super::Outbound::Sealed(sa) = &pair.outbound else { continue };
+            if self.senders.get(&(before, sa.spi())) == Some(&place) {
+                self.senders.remove(&(before, sa.spi()));
+                self.senders.entry((peer.ip(), sa.spi())).or_insert(place);
+            }
+        }
     }
 
     /// Takes in what spaces of this host have sent to others: what is welcome is added to `arrived`.
@@ -137,9 +159,9 @@ impl Tunnel {
         let flow = Flow::inbound(&packet)?;
         self.spd.admit(&flow, &owner.selectors, owner.pair)?;
         let (length, l4, is_v4) = (packet.len(), packet.payload_offset(), packet.is_v4());
-        let is_tcp = packet.protocol() == protocol::TCP;
+        let offers_mss = mss::is_offer(&packet);
         ecn::decapsulate(bytes, traffic_class)?;
-        if is_tcp {
+        if offers_mss {
             let limit = mss::limit(self.pairs[owner.pair].mtu, is_v4);
             mss::clamp(&mut bytes[l4..length], limit, false);
         }
@@ -157,7 +179,7 @@ impl Tunnel {
         if WHOLE_PACKETS.contains(&next_header) {
             return Err(Discard::Malformed);
         }
-        let (source, destination) = (self.remote, self.inner_local());
+        let (source, destination) = (self.remote, self.local.ip());
         let header = Header {
             traffic_class: self.dscp.apply(traffic_class),
             ..Header::new(source, destination, next_header)
@@ -165,11 +187,7 @@ impl Tunnel {
         let made = header.bytes(payload.len()).ok_or(Discard::Malformed)?;
         let flow = Flow::received(source, destination, next_header, payload)?;
         self.spd.admit(&flow, &owner.selectors, owner.pair)?;
-        // Behind a NAT the peer summed other addresses than we see, and in a local binding each
-        // side has its own name for the other (RFC 3948 3.1.2). Its integrity is proved.
-        if !checksum::is_right(source, destination, next_header, payload) {
-            checksum::fill(source, destination, next_header, payload)?;
-        }
+        self.repair(next_header, payload)?;
         if next_header == protocol::TCP {
             let limit = mss::limit(self.pairs[owner.pair].mtu, source.is_ipv4());
             mss::clamp(payload, limit, false);
@@ -177,9 +195,21 @@ impl Tunnel {
         Ok(Arrived { place: owner.place, made, rest: payload })
     }
 
-    /// The address the peer's transport-mode packets are for.
-    fn inner_local(&self) -> IpAddr {
-        self.local.ip()
+    /// Gives a transport-mode payload the checksum for the addresses it is shown with, if it was
+    /// made for others: behind a NAT the peer sums its own, and in a local binding each side has its
+    /// own name for the other (RFC 3948 3.1.2). That it is whole was proved by the SA.
+    ///
+    /// No long payload comes before a short one that tells, such as TCP's SYN.
+    fn repair(&mut self, next_header: u8, payload: &mut [u8]) -> Result<(), Discard> {
+        let (source, destination) = (self.remote, self.local.ip());
+        let is_asked = self.is_translated || self.is_local || self.peer.ip() != self.remote;
+        if !is_asked && payload.len() > SHORT
+            || checksum::is_right(source, destination, next_header, payload)
+        {
+            return Ok(());
+        }
+        self.is_translated = true;
+        checksum::fill(source, destination, next_header, payload)
     }
 
     /// Computes again what fits the SAs, after the way has changed.

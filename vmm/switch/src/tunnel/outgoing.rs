@@ -89,13 +89,14 @@ impl Tunnel {
         let Outgoing { head, total, offload, mut rest } = outgoing;
         let packet = Packet::parse(head, total).map_err(silently)?;
         let index = self.decide(&packet)?;
-        let pair = &self.pairs[index];
-        let (l4, mtu) = (packet.payload_offset(), pair.mtu);
-        if packet.protocol() == ip::protocol::TCP {
-            let limit = mss::limit(mtu, packet.is_v4());
+        let mtu = self.pairs[index].mtu;
+        let packet = if mss::is_offer(&packet) {
+            let (l4, limit) = (packet.payload_offset(), mss::limit(mtu, packet.is_v4()));
             mss::clamp(&mut head[l4..], limit, offload.checksum.is_some());
-        }
-        let packet = Packet::parse(head, total).map_err(silently)?;
+            Packet::parse(head, total).map_err(silently)?
+        } else {
+            packet
+        };
         let mut sending = Sending::new(&packet, offload, self.mode).map_err(silently)?;
         let room = usize::from(mtu) - self.replaced(&packet);
         sending.fit(room).map_err(|esp::offload::TooBig| Stopped::TooBig(mtu))?;
