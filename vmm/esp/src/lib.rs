@@ -29,6 +29,8 @@ mod spd;
 mod spi;
 mod suite;
 mod transform;
+#[cfg(test)]
+mod vectors;
 
 pub use discard::{Discard, Discards};
 pub use inbound::{InboundSa, Opened};

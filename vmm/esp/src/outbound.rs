@@ -166,7 +166,14 @@ impl OutboundSa {
         Ok(self.seq)
     }
 
-    fn seal_as(&self, seq: u64, iv: &Block, next_header: u8, batch: &mut Vec<u8>, start: usize) {
+    pub(crate) fn seal_as(
+        &self,
+        seq: u64,
+        iv: &Block,
+        next_header: u8,
+        batch: &mut Vec<u8>,
+        start: usize,
+    ) {
         let payload = start + self.headroom();
         let unpadded = batch.len() - payload + TRAILER;
         let pad_len = unpadded.next_multiple_of(self.suite.alignment()) - unpadded;

@@ -1,18 +1,20 @@
 //! The vectors of RFC 3602 4 and NIST SP 800-38A F.2.
 
-use zeroize::Zeroizing;
-
 use super::*;
+use crate::vectors::hex;
 
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
-    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap() as u8;
-    digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
-}
-
-fn keys(cipher: Cipher, cipher_key: &[u8]) -> Keys {
-    let zeroizing = |key: &[u8]| Zeroizing::new(key.to_vec());
-    Keys::new(cipher, zeroizing(cipher_key), Zeroizing::new(vec![0; 32])).unwrap()
+fn assert_both_ways<E: Encryption, D: Decryption>(
+    key: &[u8],
+    iv: &[u8],
+    plain: &[u8],
+    sealed: &[u8],
+) {
+    let iv = iv.try_into().unwrap();
+    let mut data = plain.to_vec();
+    E::new(key).encrypt(&iv, &mut data);
+    assert_eq!(data, sealed);
+    D::new(key).decrypt(&iv, &mut data);
+    assert_eq!(data, plain);
 }
 
 #[test]
@@ -46,27 +48,27 @@ fn aes_cbc_agrees_with_rfc_3602() {
         ),
     ];
     for (key, iv, plain, sealed) in vectors {
-        let keys = keys(Cipher::AesCbc128, &hex(key));
-        let iv = hex(iv).try_into().unwrap();
-        let mut data = plain.clone();
-        Encryption::new(&keys).encrypt(&iv, &mut data);
-        assert_eq!(data, hex(sealed));
-        Decryption::new(&keys).decrypt(&iv, &mut data);
-        assert_eq!(data, plain);
+        let (key, iv, sealed) = (hex(key), hex(iv), hex(sealed));
+        assert_both_ways::<Aes128Enc, Aes128Dec>(&key, &iv, &plain, &sealed);
     }
+}
+
+/// The plaintext and the IV of all of F.2, the first two blocks.
+const PLAIN: &str = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51";
+const IV: &str = "000102030405060708090a0b0c0d0e0f";
+
+#[test]
+fn aes_192_cbc_agrees_with_nist_sp_800_38a() {
+    // F.2.3 and F.2.4.
+    let key = hex("8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b");
+    let sealed = hex("4f021db243bc633d7178183a9fa071e8b4d9ada9ad7dedf4e5e738763f69145a");
+    assert_both_ways::<Aes192Enc, Aes192Dec>(&key, &hex(IV), &hex(PLAIN), &sealed);
 }
 
 #[test]
 fn aes_256_cbc_agrees_with_nist_sp_800_38a() {
-    // F.2.5, the first two blocks.
+    // F.2.5 and F.2.6.
     let key = hex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4");
-    let plain = hex("6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51");
     let sealed = hex("f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d");
-    let keys = keys(Cipher::AesCbc256, &key);
-    let iv = std::array::from_fn(|at| at as u8);
-    let mut data = plain.clone();
-    Encryption::new(&keys).encrypt(&iv, &mut data);
-    assert_eq!(data, sealed);
-    Decryption::new(&keys).decrypt(&iv, &mut data);
-    assert_eq!(data, plain);
+    assert_both_ways::<Aes256Enc, Aes256Dec>(&key, &hex(IV), &hex(PLAIN), &sealed);
 }

@@ -1,18 +1,25 @@
-//! Packets as RFC 3602 4 shows them, sizes, and the end of the sequence numbers.
+//! Packets as RFC 3602 4 shows them, sizes, and ends: of the sequence numbers and of lifetimes.
 
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::{InboundSa, WindowSize};
+use crate::{Aead, Cipher, InboundSa, Integrity, Limits};
 
-fn keys(cipher: Cipher, key: u128) -> Keys {
+const AES_CBC_128: Suite = Suite::Combined(Cipher::AesCbc128, Integrity::HmacSha256);
+
+fn keys(suite: Suite, key: u128) -> Keys {
     let mut cipher_key = key.to_be_bytes().to_vec();
-    cipher_key.resize(cipher.key_len(), 7);
-    Keys::new(cipher, Zeroizing::new(cipher_key), Zeroizing::new(vec![9; 32])).unwrap()
+    cipher_key.resize(suite.cipher_key_len(), 7);
+    let auth_key = vec![9; suite.auth_key_len()];
+    Keys::new(suite, Zeroizing::new(cipher_key), Zeroizing::new(auth_key)).unwrap()
 }
 
-fn sa(cipher: Cipher) -> OutboundSa {
-    OutboundSa::new(Spi::new(0x1001).unwrap(), keys(cipher, 5), [3; 16])
+fn sa_with(suite: Suite, parameters: Parameters) -> OutboundSa {
+    OutboundSa::new(Spi::new(0x1001).unwrap(), keys(suite, 5), [3; 16], parameters)
+}
+
+fn sa(suite: Suite) -> OutboundSa {
+    sa_with(suite, Parameters::default())
 }
 
 fn seal(sa: &mut OutboundSa, payload: &[u8]) -> Vec<u8> {
@@ -35,12 +42,12 @@ fn seal_as_rfc_3602(
     payload: &[u32],
 ) -> (Vec<u8>, Vec<u8>) {
     let spi = Spi::new(spi).unwrap();
-    let mut sa = OutboundSa::new(spi, keys(Cipher::AesCbc128, key), [0; 16]);
+    let sa = OutboundSa::new(spi, keys(AES_CBC_128, key), [0; 16], Parameters::default());
     let mut batch = vec![0; sa.headroom()];
     batch.extend(words(payload));
-    sa.seal_with_iv(next_header, &mut batch, 0, &iv.to_be_bytes()).unwrap();
+    sa.seal_as(1, &iv.to_be_bytes(), next_header, &mut batch, 0);
     assert_eq!(batch[..8], words(&[spi.number(), 1]));
-    batch.truncate(batch.len() - ICV_LEN);
+    batch.truncate(batch.len() - AES_CBC_128.icv_len());
     let sealed = batch.split_off(24);
     (batch.split_off(8), sealed)
 }
@@ -85,26 +92,39 @@ fn a_tunnel_mode_packet_is_that_of_rfc_3602_case_7() {
 
 #[test]
 fn every_length_is_sealed_to_the_length_announced_and_opens_again() {
-    for cipher in Cipher::ALL {
-        let mut out = sa(cipher);
-        let mut inbound = InboundSa::new(out.spi(), keys(cipher, 5), WindowSize::default());
-        for len in 0..200 {
-            let payload: Vec<u8> = (0..len).collect();
-            let mut packet = seal(&mut out, &payload);
-            assert_eq!(packet.len(), out.sealed_len(payload.len()));
-            assert!(packet.len() <= payload.len() + crate::MAX_OVERHEAD);
-            let opened = inbound.open(&mut packet).unwrap();
-            assert_eq!((opened.next_header, &*opened.payload), (17, &payload[..]));
+    for suite in Suite::ALL {
+        for esn in [false, true] {
+            let parameters = Parameters { esn, ..Parameters::default() };
+            let mut out = sa_with(suite, parameters);
+            let mut inbound = InboundSa::new(out.spi(), keys(suite, 5), parameters);
+            for len in 0..200 {
+                let payload: Vec<u8> = (0..len).collect();
+                let mut packet = seal(&mut out, &payload);
+                let around = out.headroom() + out.trailroom(payload.len());
+                assert_eq!(packet.len(), out.sealed_len(payload.len()));
+                assert_eq!(packet.len(), payload.len() + around);
+                assert!(around <= crate::MAX_OVERHEAD);
+                let opened = inbound.open(&mut packet).unwrap();
+                assert_eq!((opened.next_header, &*opened.payload), (17, &payload[..]));
+            }
+            assert_eq!((out.packets(), out.bytes(), out.sequence()), (200, 199 * 100, 200));
+            assert_eq!((inbound.packets(), inbound.bytes()), (200, 199 * 100));
         }
-        assert_eq!((out.packets(), out.bytes()), (200, 199 * 100));
-        assert_eq!((inbound.packets(), inbound.bytes()), (200, 199 * 100));
     }
 }
 
 #[test]
+fn the_most_room_any_suite_asks_for_is_what_some_packet_has_around_it() {
+    let around = |sa: &OutboundSa| (0..16).map(|len| sa.sealed_len(len) - len).max();
+    let sas = Suite::ALL.map(sa);
+    assert_eq!(sas.iter().map(OutboundSa::headroom).max(), Some(crate::MAX_HEADROOM));
+    assert_eq!(sas.iter().filter_map(around).max(), Some(crate::MAX_OVERHEAD));
+}
+
+#[test]
 fn the_longest_payload_fits_the_limit_and_one_byte_more_does_not() {
-    for cipher in Cipher::ALL {
-        let sa = sa(cipher);
+    for suite in Suite::ALL {
+        let sa = sa(suite);
         for limit in 0..1500 {
             match sa.max_payload(limit) {
                 Some(len) => {
@@ -118,8 +138,8 @@ fn the_longest_payload_fits_the_limit_and_one_byte_more_does_not() {
 
 #[test]
 fn a_packet_is_sealed_behind_others_in_one_buffer_without_touching_them() {
-    for cipher in Cipher::ALL {
-        let (mut together, mut alone) = (sa(cipher), sa(cipher));
+    for suite in Suite::ALL {
+        let (mut together, mut alone) = (sa(suite), sa(suite));
         let (mut batch, mut expected) = (Vec::with_capacity(4096), Vec::new());
         for payload in [&b"first"[..], b"", b"a third one"] {
             let start = batch.len();
@@ -133,16 +153,53 @@ fn a_packet_is_sealed_behind_others_in_one_buffer_without_touching_them() {
     }
 }
 
-#[test]
-fn the_last_sequence_number_is_used_once_and_never_wraps() {
-    let mut sa = sa(Cipher::AesCbc256);
-    sa.seq = u32::MAX - 1;
-    assert_eq!(seal(&mut sa, b"last")[4..8], [0xff; 4]);
+/// Asks again and again: the SA refuses, and the batch stays as it is.
+fn assert_nothing_is_sealed(sa: &mut OutboundSa, reason: Unsealed) {
+    let seq = sa.sequence();
     for _ in 0..3 {
         let mut batch = vec![1; 100];
-        assert_eq!(sa.seal(17, &mut batch, 0), Err(Exhausted));
-        assert_eq!(batch, [1; 100]);
-        assert_eq!(sa.packets(), u64::from(u32::MAX));
+        assert_eq!(sa.seal(17, &mut batch, 0), Err(reason));
+        assert_eq!((batch, sa.sequence()), (vec![1; 100], seq));
+    }
+}
+
+#[test]
+fn the_last_sequence_number_is_used_once_and_never_wraps() {
+    for suite in Suite::ALL {
+        for (esn, last) in [(false, u64::from(u32::MAX)), (true, u64::MAX)] {
+            let mut sa = sa_with(suite, Parameters { esn, ..Parameters::default() });
+            sa.seq = last - 1;
+            assert_eq!(seal(&mut sa, b"last")[4..8], [0xff; 4]);
+            assert_nothing_is_sealed(&mut sa, Unsealed::Exhausted);
+        }
+    }
+}
+
+#[test]
+fn the_high_half_of_the_number_is_not_sent_but_authenticated() {
+    for suite in Suite::ALL {
+        let mut sa = sa_with(suite, Parameters { esn: true, ..Parameters::default() });
+        let mut icvs = std::collections::HashSet::new();
+        for high in 0..3 {
+            sa.seq = high << 32 | 7;
+            let packet = seal(&mut sa, b"payload");
+            assert_eq!(packet[4..8], [0, 0, 0, 8]);
+            // Without its IV, which does depend on the number.
+            let iv = [5; 16];
+            let mut packet = vec![0; sa.headroom()];
+            sa.seal_as(high << 32 | 8, &iv, 17, &mut packet, 0);
+            icvs.insert(packet);
+        }
+        assert_eq!(icvs.len(), 3);
+    }
+}
+
+#[test]
+fn the_ivs_of_an_aead_are_all_bits_of_the_sequence_number() {
+    for aead in Aead::ALL {
+        let mut sa = sa_with(Suite::Aead(aead), Parameters { esn: true, ..Parameters::default() });
+        sa.seq = 0x0102_0304_0506_0707;
+        assert_eq!(seal(&mut sa, b"payload")[8..16], [1, 2, 3, 4, 5, 6, 7, 8]);
     }
 }
 
@@ -150,11 +207,47 @@ fn the_last_sequence_number_is_used_once_and_never_wraps() {
 fn equal_payloads_are_sealed_under_ivs_that_differ_between_packets_and_seeds() {
     let mut ivs = std::collections::HashSet::new();
     for seed in 0..8 {
-        let spi = Spi::new(0x1001).unwrap();
-        let mut sa = OutboundSa::new(spi, keys(Cipher::AesCbc128, 5), [seed; 16]);
-        for _ in 0..1000 {
+        let (spi, keys) = (Spi::new(0x1001).unwrap(), keys(AES_CBC_128, 5));
+        let parameters = Parameters { esn: true, ..Parameters::default() };
+        let mut sa = OutboundSa::new(spi, keys, [seed; 16], parameters);
+        for seq in (0..500).chain((1 << 32)..(1 << 32) + 500) {
+            sa.seq = seq;
             ivs.insert(seal(&mut sa, b"same")[8..24].to_vec());
         }
     }
     assert_eq!(ivs.len(), 8000);
+}
+
+#[test]
+fn an_sa_seals_up_to_its_hard_limits_and_not_a_packet_or_byte_more() {
+    let hard = |hard| Parameters {
+        lifetime: Lifetime { hard, ..Lifetime::default() },
+        ..Parameters::default()
+    };
+    let mut sa = sa_with(AES_CBC_128, hard(Limits { packets: Some(2), ..Limits::default() }));
+    seal(&mut sa, b"one");
+    assert_eq!(sa.age(), Age::Fresh);
+    seal(&mut sa, b"two");
+    assert_eq!(sa.age(), Age::HardExpired);
+    assert_nothing_is_sealed(&mut sa, Unsealed::Expired);
+
+    let bytes = Limits { bytes: Some(10), ..Limits::default() };
+    let mut sa = sa_with(AES_CBC_128, hard(bytes));
+    seal(&mut sa, &[1; 9]);
+    assert_eq!(sa.age(), Age::Fresh);
+    // Two bytes would be one too many, and from then on even one is.
+    let mut batch = vec![0; sa.headroom() + 2];
+    assert_eq!(sa.seal(17, &mut batch, 0), Err(Unsealed::Expired));
+    assert_nothing_is_sealed(&mut sa, Unsealed::Expired);
+    assert_eq!((sa.packets(), sa.bytes(), sa.sequence()), (1, 9, 1));
+    let mut sa = sa_with(AES_CBC_128, hard(bytes));
+    seal(&mut sa, &[1; 10]);
+    assert_eq!(sa.age(), Age::HardExpired);
+
+    let seconds = Limits { seconds: Some(60), ..Limits::default() };
+    let mut sa = sa_with(AES_CBC_128, Parameters { born_s: 1000, ..hard(seconds) });
+    assert_eq!(sa.tick(1059), Age::Fresh);
+    seal(&mut sa, b"in time");
+    assert_eq!((sa.due_s(), sa.tick(1060)), (Some(1060), Age::HardExpired));
+    assert_nothing_is_sealed(&mut sa, Unsealed::Expired);
 }

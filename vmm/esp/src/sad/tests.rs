@@ -1,11 +1,15 @@
 //! All bits of an SPI count, and an SPI is one SA's.
 
 use super::*;
-use crate::{Cipher, Keys, WindowSize};
+use crate::{Age, Keys, Lifetime, Limits, Parameters};
 
 fn sa(spi: u32) -> InboundSa {
-    let keys = Keys::new(Cipher::Null, Vec::new().into(), vec![0; 32].into()).unwrap();
-    InboundSa::new(Spi::new(spi).unwrap(), keys, WindowSize::new(64).unwrap())
+    let suite = "null+hmac-sha256".parse().unwrap();
+    let keys = Keys::new(suite, Vec::new().into(), vec![0; 32].into()).unwrap();
+    let hard = Limits { seconds: Some(60), ..Limits::default() };
+    let lifetime = Lifetime { hard, ..Lifetime::default() };
+    let parameters = Parameters { lifetime, ..Parameters::default() };
+    InboundSa::new(Spi::new(spi).unwrap(), keys, parameters)
 }
 
 #[test]
@@ -32,6 +36,17 @@ fn a_duplicate_spi_is_refused_until_the_first_is_removed() {
     assert!(sad.lookup(spi).is_none() && sad.is_empty());
     sad.insert(sa(0x1001), "blue").unwrap();
     assert_eq!((sad.len(), sad.iter().count()), (1, 1));
+}
+
+#[test]
+fn every_sa_can_be_told_the_time() {
+    let mut sad = Sad::new();
+    (0x1000..0x1010).for_each(|spi| sad.insert(sa(spi), spi).unwrap());
+    let expired = sad.iter_mut().filter_map(|(sa, spi)| {
+        (sa.tick(60) == Age::HardExpired && sa.spi().number() == *spi).then_some(())
+    });
+    assert_eq!(expired.count(), 16);
+    assert!(sad.iter().all(|(sa, _)| sa.age() == Age::HardExpired));
 }
 
 #[test]
