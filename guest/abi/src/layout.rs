@@ -41,7 +41,7 @@ impl Place {
     }
 }
 
-/// Every queue of every device takes this many descriptors; the native guest uses
+/// Every queue of every device but virtio-net takes this many descriptors; the native guest uses
 /// powers of two up to it and does not ask QueueNumMax, since asking costs an exit.
 ///
 /// For the same reason it relies on every register being zero at the start (feature
@@ -49,6 +49,9 @@ impl Place {
 /// the queues it uses (console: transmitq; fs: the first request queue; vsock: rx
 /// and tx), and never reads InterruptStatus or writes InterruptACK.
 pub const QUEUE_SIZE: u16 = 64;
+
+/// As [`QUEUE_SIZE`], for virtio-net: a frame of 64 KiB spans many receive buffers.
+pub const NET_QUEUE_SIZE: u16 = 256;
 
 /// A 4-byte write here sleeps: the value is the longest sleep in microseconds
 /// ([`SLEEP_FOREVER`] for no limit). Any device's used-buffer notification wakes.

@@ -9,6 +9,7 @@ use abi::layout::Place;
 use crate::queue::Rings;
 
 const DEVICE_ID: usize = 0x008;
+const DEVICE_FEATURES: usize = 0x010;
 const DRIVER_FEATURES: usize = 0x020;
 const DRIVER_FEATURES_SEL: usize = 0x024;
 const QUEUE_SEL: usize = 0x030;
@@ -25,6 +26,8 @@ const ACKNOWLEDGE_DRIVER: u32 = 1 | 2;
 const FEATURES_OK: u32 = 8;
 const DRIVER_OK: u32 = 4;
 
+/// The features of a device's type, as against those of the transport (virtio 1.2 2.2).
+const DEVICE_TYPE: u32 = (1 << 24) - 1;
 /// VIRTIO_F_EVENT_IDX, in the low half.
 const EVENT_IDX: u32 = 1 << 29;
 /// VIRTIO_F_VERSION_1, in the high half.
@@ -51,23 +54,44 @@ pub enum Kind {
 pub struct Device {
     registers: usize,
     selected: u16,
+    features: u32,
 }
 
 impl Device {
     /// The device at `place`, its features settled, or `None` if there is no such
     /// device or it cannot do VERSION_1 and EVENT_IDX.
     pub fn find(place: Place, kind: Kind) -> Option<Device> {
-        let device = Device { registers: place.address() as usize, selected: 0 };
-        if device.read(DEVICE_ID) != kind as u32 {
-            return None;
-        }
+        Device::at(place, kind)?.settle()
+    }
+
+    /// As [`Device::find`], with those of the features 0 to 23 the device offers that `accept` picks.
+    pub fn find_with(place: Place, kind: Kind, accept: impl FnOnce(u32) -> u32) -> Option<Device> {
+        let mut device = Device::at(place, kind)?;
+        // Selected is the low half, as after every reset.
+        let offered = device.read(DEVICE_FEATURES) & DEVICE_TYPE;
+        device.features = accept(offered) & offered;
+        device.settle()
+    }
+
+    fn at(place: Place, kind: Kind) -> Option<Device> {
+        let device = Device { registers: place.address() as usize, selected: 0, features: 0 };
+        (device.read(DEVICE_ID) == kind as u32).then_some(device)
+    }
+
+    fn settle(self) -> Option<Device> {
+        let device = self;
         device.write(STATUS, ACKNOWLEDGE_DRIVER);
         device.write(DRIVER_FEATURES_SEL, 1);
         device.write(DRIVER_FEATURES, VERSION_1);
         device.write(DRIVER_FEATURES_SEL, 0);
-        device.write(DRIVER_FEATURES, EVENT_IDX);
+        device.write(DRIVER_FEATURES, EVENT_IDX | device.features);
         device.write(STATUS, ACKNOWLEDGE_DRIVER | FEATURES_OK);
         (device.read(STATUS) & FEATURES_OK != 0).then_some(device)
+    }
+
+    /// Those of the device type's own features (0 to 23) that were agreed on.
+    pub fn features(&self) -> u32 {
+        self.features
     }
 
     /// Four bytes of the device's configuration, at an offset that is a multiple of four.

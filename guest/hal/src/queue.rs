@@ -1,17 +1,21 @@
 //! Split virtqueues, driver side (virtio 1.2 2.7), with EVENT_IDX and without interrupts.
 //!
 //! Each queue owns its rings and one buffer per descriptor for ever, so what a
-//! device may write to is never anybody else's memory. Three shapes: receive,
-//! send, and request with reply.
+//! device may write to is never anybody else's memory. Four shapes: receive,
+//! receive in several buffers, send, and request with reply.
 
+mod merge;
 mod rings;
+mod send;
 
 use alloc::vec::Vec;
 use core::ops::Deref;
 
 use crate::mmio::{Device, Doorbell};
+pub use merge::{MergeQueue, Merged};
 use rings::Buffers;
 pub(crate) use rings::Rings;
+pub use send::{SendQueue, Slot};
 
 /// A queue whose buffers the device fills.
 #[derive(Debug)]
@@ -79,89 +83,6 @@ impl Deref for Received<'_> {
 impl Drop for Received<'_> {
     fn drop(&mut self) {
         self.queue.rings.offer(self.id);
-    }
-}
-
-/// A queue whose buffers the device reads.
-#[derive(Debug)]
-pub struct SendQueue {
-    rings: Rings,
-    buffers: Buffers,
-    doorbell: Doorbell,
-    free: Vec<u16>,
-}
-
-impl SendQueue {
-    /// Queue `index` of `device`, with `size` buffers (a power of two) of `bytes` each.
-    pub fn new(device: &mut Device, index: u16, size: u16, bytes: usize) -> SendQueue {
-        let rings = Rings::new(size);
-        let doorbell = device.enable(index, &rings);
-        SendQueue::over(rings, doorbell, bytes)
-    }
-
-    fn over(rings: Rings, doorbell: Doorbell, bytes: usize) -> SendQueue {
-        let buffers = Buffers::new(usize::from(rings.size()), bytes);
-        // Last in, first out: few buffers stay in the cache, and most pages are never touched.
-        let free = (0..rings.size()).rev().collect();
-        SendQueue { rings, buffers, doorbell, free }
-    }
-
-    /// A free buffer, or `None` while the device has them all.
-    pub fn slot(&mut self) -> Option<Slot<'_>> {
-        // Looking costs a cache line the device writes: only when it may be needed.
-        if self.free.len() <= usize::from(self.rings.size()) / 2 {
-            while let Some((id, _)) = self.rings.take_used() {
-                self.free.push(id);
-            }
-        }
-        let id = self.free.pop()?;
-        Some(Slot { queue: self, id })
-    }
-
-    /// If all buffers are the device's: asks to be notified of the next it gives
-    /// back; true if there is one already.
-    pub fn arm(&mut self) -> bool {
-        self.free.is_empty() && self.rings.arm()
-    }
-
-    /// Whether the device still has every buffer; reads shared memory only.
-    pub fn full(&self) -> bool {
-        self.free.is_empty() && !self.rings.pending()
-    }
-
-    /// Notifies the device of what was sent, if it asked for that; whether it did.
-    pub fn kick(&mut self) -> bool {
-        self.rings.kick(&self.doorbell)
-    }
-}
-
-/// A free buffer of a [`SendQueue`]; dropped unsent, it stays free.
-#[derive(Debug)]
-pub struct Slot<'a> {
-    queue: &'a mut SendQueue,
-    id: u16,
-}
-
-impl Slot<'_> {
-    /// Sends what `fill` writes into the first `length` bytes, all of which it must
-    /// write: they hold what was sent before.
-    ///
-    /// # Panics
-    /// If `length` is more than a buffer holds.
-    pub fn send<R>(self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
-        let answer = fill(&mut self.queue.buffers.bytes_mut(self.id)[..length]);
-        let address = self.queue.buffers.address(self.id);
-        self.queue.rings.describe_readable(self.id, address, length, None);
-        self.queue.rings.offer(self.id);
-        // It is the device's now.
-        core::mem::forget(self);
-        answer
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        self.queue.free.push(self.id);
     }
 }
 

@@ -7,10 +7,14 @@ use core::cell::Cell;
 pub struct Counters {
     /// Something arrived while the machine was spinning.
     pub spins_won: Count,
-    /// Spinning ended in a sleep.
+    /// Nothing arrived while the machine was spinning: it went to sleep.
+    pub spins_lost: Count,
+    /// The machine slept.
     pub sleeps: Count,
     /// A device was told of new buffers.
     pub notifies: Count,
+    /// Packets from the network device that were malformed, or of a wrong checksum.
+    pub refused: Count,
     /// Turns of the main loop that found work.
     pub turns: Count,
     /// Programs started.
@@ -25,6 +29,11 @@ impl Count {
     /// Adds to it.
     pub fn add(&self, more: u64) {
         self.0.set(self.0.get().wrapping_add(more));
+    }
+
+    /// Makes it what was counted elsewhere.
+    pub fn set(&self, total: u64) {
+        self.0.set(total);
     }
 
     /// How many there were.

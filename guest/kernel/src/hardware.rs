@@ -1,6 +1,8 @@
 //! What the kernel asks of the machine. Implemented over `hal` by the bootable
 //! image, and in memory by the tests.
 
+use core::ops::Deref;
+
 use smoltcp::phy;
 
 /// What every queue pair can do besides moving bytes.
@@ -15,10 +17,47 @@ pub trait Queues {
     fn kick(&mut self) -> u32;
 }
 
-/// The one network's frames.
-pub trait Link: phy::Device + Queues {}
+/// The queues of virtio-net. A packet is `struct virtio_net_hdr` (virtio 1.2 5.1.6.1) and a frame.
+pub trait Frames: Queues {
+    /// A packet that arrived; its place goes back to the device with it.
+    type Packet<'a>: Deref<Target = [u8]>
+    where
+        Self: 'a;
+    /// See [`Room`].
+    type Room<'a>: Room
+    where
+        Self: 'a;
 
-impl<L: phy::Device + Queues> Link for L {}
+    /// The next packet and room for a short answer; `None` if either is missing.
+    fn receive(&mut self) -> Option<(Self::Packet<'_>, Self::Room<'_>)>;
+
+    /// Room for the longest packet the device takes; `None` while there is none.
+    fn room(&mut self) -> Option<Self::Room<'_>>;
+
+    /// Packets from the device so far that were none.
+    fn malformed(&self) -> u64;
+}
+
+/// Room for one packet on its way to the device.
+pub trait Room {
+    /// Bytes of the longest packet that can be sent now.
+    fn longest(&self) -> usize;
+
+    /// Sends what `fill` writes into `length` bytes, all of which it must write.
+    fn send<R>(self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R;
+}
+
+/// What the one network is besides a device of smoltcp's.
+pub trait Wire: phy::Device + Queues {
+    /// Bytes of the longest IP packet that is not segmented.
+    fn mtu(&self) -> usize;
+
+    /// Sends a packet as it is, header included, whatever is in it; false while there is no room.
+    fn send_packet(&mut self, packet: &[u8]) -> bool;
+
+    /// Packets so far that were not believed.
+    fn refused(&self) -> u64;
+}
 
 /// The packets of virtio-vsock.
 pub trait Packets: Queues {

@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Longest response head and longest line between chunks, bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -11,10 +11,8 @@ const MAX_HEAD: usize = 16 * 1024;
 /// Where a resource is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    /// The server's address.
-    pub address: Ipv4Addr,
-    /// The server's port.
-    pub port: u16,
+    /// The server.
+    pub server: SocketAddr,
     /// Path and query, beginning with a slash.
     pub path: String,
 }
@@ -50,31 +48,39 @@ impl fmt::Display for Wrong {
 }
 
 impl Url {
-    /// Reads `http://ADDRESS[:PORT][/PATH]`; `None` for anything else.
+    /// Reads `http://ADDRESS[:PORT][/PATH]`, an IPv6 address in brackets (RFC 3986 3.2.2); `None` for anything else.
     pub fn parse(text: &str) -> Option<Url> {
         let rest = text.strip_prefix("http://")?;
         let (host, path) = match rest.find(['/', '?']) {
             Some(at) => rest.split_at(at),
             None => (rest, "/"),
         };
-        let (address, port) = match host.split_once(':') {
-            Some((address, port)) => (address, port.parse().ok().filter(|port| *port != 0)?),
-            None => (host, 80),
+        let (address, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+            Some((address, port)) => (IpAddr::from(address.parse::<Ipv6Addr>().ok()?), port),
+            None => {
+                let at = host.find(':').unwrap_or(host.len());
+                (host[..at].parse::<core::net::Ipv4Addr>().ok()?.into(), &host[at..])
+            }
+        };
+        let port = match port.strip_prefix(':') {
+            Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+            None if port.is_empty() => 80,
+            None => return None,
         };
         let path = path.split('#').next().unwrap_or_default();
         let slash = if path.starts_with('/') { "" } else { "/" };
         let sane = path.bytes().all(|byte| byte > b' ' && byte != 0x7f);
-        sane.then_some(Url { address: address.parse().ok()?, port, path: slash.to_string() + path })
+        let server = SocketAddr::new(address, port);
+        sane.then_some(Url { server, path: slash.to_string() + path })
     }
 
     /// The request for it.
     pub fn request(&self) -> String {
         alloc::format!(
-            "GET {} HTTP/1.1\r\nHost: {}:{}\r\nUser-Agent: portspace\r\nAccept: */*\r\n\
+            "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: portspace\r\nAccept: */*\r\n\
              Accept-Encoding: identity\r\nConnection: close\r\n\r\n",
             self.path,
-            self.address,
-            self.port
+            self.server
         )
     }
 }

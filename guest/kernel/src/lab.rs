@@ -1,13 +1,15 @@
 //! A machine's surroundings in memory: a CPU whose time the test moves, a wire
 //! with a peer at its other end, a file space on disk, and programs run over them.
 
+pub(crate) mod device;
+
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use abi::exec::{self, Kind};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -19,14 +21,18 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use crate::counters::Counters;
 use crate::executor::Executor;
 use crate::files::{Calls, Files};
-use crate::hardware::{Cpu, Queues, Requests};
+use crate::hardware::{Cpu, Queues, Requests, Wire};
+use crate::link::{HEADER, Link};
 use crate::net::{Identity, Net};
 use crate::pipe::{Input, Output};
 use crate::programs::{self, System};
 use crate::timers::Timers;
+use device::{Conditions, Device, PLAIN, Port};
 
 pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
+pub(crate) const GUEST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+pub(crate) const PEER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x20);
 pub(crate) const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 
 /// Microseconds one turn of the lab takes.
@@ -62,14 +68,30 @@ pub(crate) struct End {
     pub(crate) arriving: Frames,
     pub(crate) leaving: Frames,
     pub(crate) armed: Rc<Cell<u32>>,
+    mtu: usize,
 }
 
 /// Both ends of a new wire.
-pub(crate) fn wire() -> (End, End) {
-    let guest = End::default();
+pub(crate) fn wire(mtu: usize) -> (End, End) {
+    let guest = End { mtu, ..End::default() };
     let (arriving, leaving) = (guest.leaving.clone(), guest.arriving.clone());
-    let peer = End { arriving, leaving, armed: Rc::default() };
+    let peer = End { arriving, leaving, armed: Rc::default(), mtu };
     (guest, peer)
+}
+
+impl Wire for End {
+    fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    fn send_packet(&mut self, packet: &[u8]) -> bool {
+        self.leaving.borrow_mut().push_back(packet[HEADER..].to_vec());
+        true
+    }
+
+    fn refused(&self) -> u64 {
+        0
+    }
 }
 
 impl Queues for End {
@@ -122,7 +144,7 @@ impl phy::Device for End {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
+        capabilities.max_transmission_unit = 14 + self.mtu;
         capabilities.checksum = ChecksumCapabilities::default();
         capabilities
     }
@@ -145,7 +167,10 @@ impl Peer {
     pub(crate) fn new(mut end: End) -> Peer {
         let address = HardwareAddress::Ethernet(EthernetAddress([2, 0, 0, 0, 0, 2]));
         let mut interface = Interface::new(Config::new(address), &mut end, Instant::ZERO);
-        interface.update_ip_addrs(|list| list.push(IpCidr::new(PEER.into(), 24)).unwrap());
+        interface.update_ip_addrs(|list| {
+            list.push(IpCidr::new(PEER.into(), 24)).unwrap();
+            list.push(IpCidr::new(PEER_V6.into(), 0)).unwrap();
+        });
         let mut sockets = SocketSet::new(vec![]);
         let buffer = || tcp::SocketBuffer::new(vec![0; 16 * 1024]);
         let mut server = tcp::Socket::new(buffer(), buffer());
@@ -156,10 +181,23 @@ impl Peer {
 
     /// Connects from the peer to a port of the guest.
     pub(crate) fn call(&mut self, port: u16) -> SocketHandle {
-        let buffer = || tcp::SocketBuffer::new(vec![0; 16 * 1024]);
-        let mut socket = tcp::Socket::new(buffer(), buffer());
+        let mut socket = self.stream();
         socket.connect(self.interface.context(), (GUEST, port), 50_000).unwrap();
         self.sockets.add(socket)
+    }
+
+    /// Waits on a port of the peer.
+    pub(crate) fn listen(&mut self, port: u16) -> SocketHandle {
+        let mut socket = self.stream();
+        socket.listen(port).unwrap();
+        self.sockets.add(socket)
+    }
+
+    fn stream(&self) -> tcp::Socket<'static> {
+        let buffer = || tcp::SocketBuffer::new(vec![0; 256 * 1024]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.set_ack_delay(None);
+        socket
     }
 
     pub(crate) fn socket(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
@@ -259,7 +297,8 @@ pub(crate) struct Lab {
     pub(crate) executor: Executor,
     pub(crate) timers: Timers,
     pub(crate) net: Rc<Net>,
-    link: End,
+    link: Link<Port>,
+    pub(crate) device: Device,
     pub(crate) peer: Peer,
     calls: Rc<Calls>,
     disk: Option<Disk>,
@@ -275,9 +314,16 @@ pub(crate) struct Outcome {
 
 impl Lab {
     pub(crate) fn new() -> Lab {
-        let (mut link, other) = wire();
+        Lab::under(PLAIN)
+    }
+
+    pub(crate) fn under(conditions: Conditions) -> Lab {
+        let ((near, other), port) = (wire(conditions.mtu), Port::default());
+        let mut link = Link::new(port.clone(), conditions.offloads, conditions.mtu);
+        let device = Device::new(port, near, conditions);
         let timers = Timers::default();
-        let identity = Identity { address: GUEST, mac: [2, 0, 0, 0, 0, 1], seed: 7 };
+        let (v4, v6) = (Some(GUEST), Some(GUEST_V6));
+        let identity = Identity { v4, v6, mac: [2, 0, 0, 0, 0, 1], seed: 7 };
         let net = Net::new(identity, &mut link, timers.clone());
         Lab {
             cpu: Rc::default(),
@@ -285,6 +331,7 @@ impl Lab {
             timers,
             net,
             link,
+            device,
             peer: Peer::new(other),
             calls: Rc::default(),
             disk: None,
@@ -303,13 +350,20 @@ impl Lab {
         self.disk.as_ref().expect("a lab with a disk").root.path()
     }
 
+    /// Packets the guest did not believe.
+    pub(crate) fn refused(&self) -> u64 {
+        self.link.refused()
+    }
+
     pub(crate) fn turn(&mut self) {
         let now_us = self.cpu.now_us.get() + TURN_US;
         self.cpu.now_us.set(now_us);
+        self.device.carry();
         self.net.ingress(&mut self.link, now_us);
         self.timers.advance(now_us);
         self.executor.run();
         self.net.egress(&mut self.link, now_us);
+        self.device.carry();
         self.peer.turn(now_us);
         if let Some(disk) = &mut self.disk {
             self.calls.egress(disk);

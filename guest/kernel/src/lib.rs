@@ -17,6 +17,7 @@ pub mod hardware;
 pub mod http;
 #[cfg(test)]
 mod lab;
+pub mod link;
 pub mod machine;
 pub mod net;
 pub mod pipe;

@@ -2,14 +2,14 @@
 //! spins for a bounded time after the last activity, then sleeps.
 
 use alloc::rc::Rc;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 use crate::console::Console;
 use crate::counters::Counters;
 use crate::exec;
 use crate::executor::Executor;
 use crate::files::{Calls, Files};
-use crate::hardware::{Cpu, Link, Messages, Packets, Queues, Requests};
+use crate::hardware::{Cpu, Messages, Packets, Queues, Requests, Wire};
 use crate::net::{Identity, Net};
 use crate::programs::System;
 use crate::timers::Timers;
@@ -28,7 +28,7 @@ pub struct Setup {
     /// Who the space is on its network.
     pub identity: Identity,
     /// The overlay's peer, whose reachability is to be known.
-    pub peer: Option<Ipv4Addr>,
+    pub peer: Option<IpAddr>,
     /// How long to spin after the last activity, microseconds.
     pub spin_us: u64,
     /// Bytes of memory the image takes.
@@ -57,7 +57,7 @@ pub struct Machine<L, V, F, C> {
     idle: bool,
 }
 
-impl<L: Link, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
+impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
     /// A machine on this network, if there is one, that asks for its peer at the next steps.
     ///
     /// The other devices are added one by one, with steps between: their setup
@@ -135,6 +135,7 @@ impl<L: Link, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
             packets = link.pending();
             if packets {
                 net.ingress(link, now_us);
+                counters.refused.set(link.refused());
             }
         }
         let mut others = false;
@@ -156,8 +157,7 @@ impl<L: Link, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
         if let (Some(link), Some(net)) = (link.as_mut(), net)
             && (packets || ran || due)
         {
-            net.egress(link, now_us);
-            counters.notifies.add(link.kick().into());
+            counters.notifies.add(net.egress(link, now_us).into());
         }
         if ran || others {
             if let Some(vsock) = vsock.as_mut() {
@@ -192,6 +192,7 @@ impl<L: Link, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
             return;
         }
         self.system.counters.sleeps.add(1);
+        self.system.counters.spins_lost.add(self.idle.into());
         self.system.cpu.sleep(limit_us);
         self.idle = false;
     }
@@ -202,7 +203,7 @@ fn armed(device: &mut Option<impl Queues>) -> bool {
 }
 
 /// Asks the peer whether it is there until it says so.
-async fn reach(net: Rc<Net>, peer: Ipv4Addr, system: System, console: Console) {
+async fn reach(net: Rc<Net>, peer: IpAddr, system: System, console: Console) {
     let ident = net.echo_ident();
     let mut seq: u16 = 0;
     loop {

@@ -1,35 +1,43 @@
-//! The space's one network: TCP, echo requests and raw frames over smoltcp.
+//! The space's one network: TCP, UDP, echo requests and raw packets over smoltcp.
 //!
-//! Every address is on the link: the switch answers ARP for all of them and
-//! decides by itself what may leave.
+//! Every address is on the link: the switch answers ARP and neighbour discovery
+//! for all of them and decides by itself what may leave.
 
 mod echo;
 mod tcp;
+mod udp;
 
 pub use echo::PingFailed;
-pub use tcp::{ConnectFailed, Listener, Lost, PortInUse, TcpStream};
+pub use tcp::{ConnectFailed, Listener, Lost, PortInUse, TcpStream, Windows};
+pub use udp::{NotSent, UdpSocket};
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::task::Waker;
 
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult};
 use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::phy::TxToken;
 use smoltcp::socket::{raw, tcp as socket_tcp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpProtocol, IpVersion};
 
-use crate::hardware::Link;
+use crate::hardware::Wire;
+use crate::link::ETHERNET;
 use crate::timers::Timers;
 use echo::{Echo, Heard};
 
 /// Most frames taken, and most rounds of sending, in one turn of the machine.
 const BUDGET: usize = 64;
+
+/// Rounds of sending after which the device is told of what there is so far.
+const ROUNDS_UNTOLD: usize = 2;
+
+/// Bytes of a TCP and an IPv4 header.
+const TCP_IP: usize = 40;
 
 /// How long a connection that a program left may take to end, microseconds.
 const LINGER_US: u64 = 5_000_000;
@@ -40,12 +48,21 @@ const FIRST_PORT: u16 = 49_152;
 /// Who the space is on its network.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
-    /// The space's own address.
-    pub address: Ipv4Addr,
+    /// The space's own IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// The space's own IPv6 address.
+    pub v6: Option<Ipv6Addr>,
     /// Its Ethernet address.
     pub mac: [u8; 6],
     /// Random: sequence numbers and ports come from it.
     pub seed: u64,
+}
+
+impl Identity {
+    /// The space's own address of the family of `peer`.
+    fn towards(&self, peer: IpAddr) -> Option<IpAddr> {
+        if peer.is_ipv4() { self.v4.map(IpAddr::V4) } else { self.v6.map(IpAddr::V6) }
+    }
 }
 
 /// The network's state; programs and the machine share it.
@@ -58,15 +75,19 @@ struct Inner {
     identity: Identity,
     interface: Interface,
     sockets: SocketSet<'static>,
-    /// Sends echo requests and hears all ICMP.
-    icmp: SocketHandle,
+    /// Send echo requests and hear all ICMP, of either family.
+    icmp_v4: SocketHandle,
+    icmp_v6: SocketHandle,
+    mtu: usize,
+    /// Bytes of the longest payload of TCP sent at once.
+    burst: usize,
     random: Random,
     echoes: BTreeMap<(u16, u16), Echo>,
     /// Why connections from these ports of ours came to nothing.
     unreachable: BTreeMap<u16, Unreachable>,
     /// Connections no program has any more, and when they are ended by force.
     leaving: Vec<(SocketHandle, u64)>,
-    frames: VecDeque<Vec<u8>>,
+    packets: VecDeque<Vec<u8>>,
     next_us: Option<u64>,
 }
 
@@ -90,52 +111,71 @@ impl core::fmt::Display for Unreachable {
 
 impl Net {
     /// The network over `link`.
-    pub fn new(identity: Identity, link: &mut impl Link, timers: Timers) -> Rc<Net> {
+    pub fn new(identity: Identity, link: &mut impl Wire, timers: Timers) -> Rc<Net> {
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(identity.mac)));
         let mut random = Random(identity.seed);
         config.random_seed = random.next();
         let mut interface = Interface::new(config, link, Instant::ZERO);
         interface.update_ip_addrs(|addresses| {
-            // There is room: it is the first.
-            let _ = addresses.push(IpCidr::new(identity.address.into(), 0));
+            let own = [identity.v4.map(IpAddr::V4), identity.v6.map(IpAddr::V6)];
+            for address in own.into_iter().flatten() {
+                // There is room for one of each family.
+                let _ = addresses.push(IpCidr::new(address.into(), 0));
+            }
         });
         let mut sockets = SocketSet::new(vec![]);
         let buffer = || raw::PacketBuffer::new(vec![raw::PacketMetadata::EMPTY; 8], vec![0; 4096]);
-        let icmp =
-            raw::Socket::new(Some(IpVersion::Ipv4), Some(IpProtocol::Icmp), buffer(), buffer());
-        let icmp = sockets.add(icmp);
+        let mut icmp = |version, protocol| {
+            sockets.add(raw::Socket::new(Some(version), Some(protocol), buffer(), buffer()))
+        };
+        let icmp_v4 = icmp(IpVersion::Ipv4, IpProtocol::Icmp);
+        let icmp_v6 = icmp(IpVersion::Ipv6, IpProtocol::Icmpv6);
+        let capabilities = link.capabilities();
+        let burst = match capabilities.segmentation.tcpv4 {
+            Some(frame) => frame.get() - ETHERNET - TCP_IP,
+            None => link.mtu().saturating_sub(TCP_IP).max(1),
+        };
         let inner = RefCell::new(Inner {
             identity,
             interface,
             sockets,
-            icmp,
+            icmp_v4,
+            icmp_v6,
+            mtu: link.mtu(),
+            burst,
             random,
             echoes: BTreeMap::new(),
             unreachable: BTreeMap::new(),
             leaving: Vec::new(),
-            frames: VecDeque::new(),
+            packets: VecDeque::new(),
             next_us: None,
         });
         Rc::new(Net { inner, timers })
     }
 
-    /// The space's own address.
-    pub fn address(&self) -> Ipv4Addr {
-        self.inner.borrow().identity.address
+    /// The space's own addresses.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let Identity { v4, v6, .. } = self.inner.borrow().identity;
+        [v4.map(IpAddr::V4), v6.map(IpAddr::V6)].into_iter().flatten()
     }
 
-    /// Sends one Ethernet frame as it is, whatever is in it.
-    pub fn send_frame(&self, frame: Vec<u8>) {
-        self.inner.borrow_mut().frames.push_back(frame);
+    /// A random number.
+    pub fn random(&self) -> u64 {
+        self.inner.borrow_mut().random.next()
     }
 
-    /// Frames of [`Net::send_frame`] the device has not taken yet.
-    pub fn frames_waiting(&self) -> usize {
-        self.inner.borrow().frames.len()
+    /// Sends one packet as it is, whatever is in it: header (see [`crate::link`]) and frame.
+    pub fn send_packet(&self, packet: Vec<u8>) {
+        self.inner.borrow_mut().packets.push_back(packet);
+    }
+
+    /// Packets of [`Net::send_packet`] the device has not taken yet.
+    pub fn packets_waiting(&self) -> usize {
+        self.inner.borrow().packets.len()
     }
 
     /// Takes what has arrived; whether there was anything.
-    pub fn ingress(&self, link: &mut impl Link, now_us: u64) -> bool {
+    pub fn ingress(&self, link: &mut impl Wire, now_us: u64) -> bool {
         let inner = &mut *self.inner.borrow_mut();
         let now = instant(now_us);
         let mut taken = 0;
@@ -149,28 +189,34 @@ impl Net {
         taken > 0
     }
 
-    /// Sends what sockets and programs have to send, and finds out when to do it next.
-    pub fn egress(&self, link: &mut impl Link, now_us: u64) {
+    /// Sends what sockets and programs have to send, and finds out when to do it next. How
+    /// many times the device was told.
+    pub fn egress(&self, link: &mut impl Wire, now_us: u64) -> u32 {
         let inner = &mut *self.inner.borrow_mut();
         let now = instant(now_us);
-        for _ in 0..BUDGET {
+        let mut told = 0;
+        for round in 1..=BUDGET {
             match inner.interface.poll_egress(now, link, &mut inner.sockets) {
                 PollResult::None => break,
                 PollResult::SocketStateChanged => {}
             }
+            // The device can begin while we go on; whether it sleeps is all that costs.
+            if round % ROUNDS_UNTOLD == 0 {
+                told += link.kick();
+            }
         }
-        while let Some(frame) = inner.frames.pop_front() {
-            let Some(token) = link.transmit(now) else {
-                inner.frames.push_front(frame);
+        while let Some(packet) = inner.packets.front() {
+            if !link.send_packet(packet) {
                 break;
-            };
-            token.consume(frame.len(), |buffer| buffer.copy_from_slice(&frame));
+            }
+            inner.packets.pop_front();
         }
         inner.reap(now_us);
         let due = inner.interface.poll_at(now, &inner.sockets);
         let reap = inner.leaving.iter().map(|(_, due_us)| *due_us).min();
         let due_us = due.map(|due| due.total_micros().max(0) as u64);
         inner.next_us = due_us.into_iter().chain(reap).min();
+        told + link.kick()
     }
 
     /// When [`Net::egress`] is due again though nothing happens.
@@ -211,10 +257,14 @@ impl Inner {
     }
 
     fn hear_icmp(&mut self) {
-        let icmp = self.sockets.get_mut::<raw::Socket<'_>>(self.icmp);
         let mut heard: Vec<Heard> = Vec::new();
+        let icmp = self.sockets.get_mut::<raw::Socket<'_>>(self.icmp_v4);
         while let Ok(packet) = icmp.recv() {
-            heard.extend(Heard::parse(packet));
+            heard.extend(Heard::parse_v4(packet));
+        }
+        let icmp = self.sockets.get_mut::<raw::Socket<'_>>(self.icmp_v6);
+        while let Ok(packet) = icmp.recv() {
+            heard.extend(Heard::parse_v6(packet));
         }
         for message in heard {
             match message {
@@ -227,7 +277,7 @@ impl Inner {
         }
     }
 
-    /// A port no connection of ours has.
+    /// A port no socket of ours has.
     fn free_port(&mut self) -> Option<u16> {
         let range = u16::MAX - FIRST_PORT;
         let start = (self.random.next() % u64::from(range)) as u16;
@@ -237,6 +287,7 @@ impl Inner {
                     socket.local_endpoint().is_some_and(|end| end.port == *port)
                         || socket.listen_endpoint().port == *port
                 }
+                smoltcp::socket::Socket::Udp(socket) => socket.endpoint().port == *port,
                 _ => false,
             })
         })

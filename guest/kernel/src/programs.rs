@@ -1,6 +1,7 @@
 //! The programs inside. Each is an async function from its context to its exit status.
 
 mod file;
+mod flow;
 mod network;
 mod raw;
 mod rtt;
@@ -10,6 +11,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 
 use crate::counters::Counters;
 use crate::files::Files;
@@ -58,7 +60,7 @@ const USAGE: u8 = 2;
 const UNKNOWN: u8 = 127;
 
 /// Every program: name, arguments, purpose.
-const PROGRAMS: [(&str, &str, &str); 13] = [
+const PROGRAMS: [(&str, &str, &str); 17] = [
     ("cat", "[FILE..]", "write files, or standard input, to standard output"),
     ("echo", "PORT [-1]", "send back what TCP peers send; -1: serve one peer"),
     ("false", "", "fail"),
@@ -66,11 +68,19 @@ const PROGRAMS: [(&str, &str, &str); 13] = [
     ("help", "", "show this"),
     ("ls", "[-l] [DIR]", "list a directory"),
     ("ping", "HOST [-c N] [-i MS]", "ask whether a host is there"),
-    ("raw", "HEX..", "send Ethernet frames as they are"),
+    ("raw", "[-g HEX] HEX..", "send Ethernet frames as they are; -g: virtio-net header of all"),
     ("rtt", "HOST PORT [-n COUNT] [-w WARMUP] [--json] [--raw]", "measure TCP round trips"),
     ("sha256", "[FILE..]", "show the SHA-256 of files or of standard input"),
     ("stat", "", "show what the machine has done"),
+    ("tcp-receive", "PORT [-1] [--json]", "count what TCP peers send; -1: of one peer"),
+    ("tcp-send", "HOST PORT [-t S] [-b BYTES] [--json]", "measure TCP throughput"),
     ("true", "", "succeed"),
+    ("udp-receive", "PORT [-1] [--json]", "count datagrams; -1: of one measurement"),
+    (
+        "udp-send",
+        "HOST PORT [-t S] [-b BYTES] [-s SIZE] [-r BITS/S] [--json]",
+        "measure UDP throughput and loss",
+    ),
     ("write", "FILE", "write standard input to a file"),
 ];
 
@@ -91,7 +101,11 @@ pub async fn run(name: &str, context: Context) -> u8 {
         "rtt" => rtt::rtt(&context).await,
         "sha256" => file::sha256(&context).await,
         "stat" => show::stat(&context).await,
+        "tcp-receive" => flow::tcp_receive(&context).await,
+        "tcp-send" => flow::tcp_send(&context).await,
         "true" => Ok(0),
+        "udp-receive" => flow::udp_receive(&context).await,
+        "udp-send" => flow::udp_send(&context).await,
         "write" => file::write(&context).await,
         _ => {
             let names: Vec<_> = PROGRAMS.iter().map(|(name, ..)| *name).collect();
@@ -121,6 +135,15 @@ impl Context {
     /// One sentence to standard error.
     async fn complain(&self, why: fmt::Arguments<'_>, what: impl fmt::Display) {
         self.errors.print(format_args!("{what}: {why}\n")).await;
+    }
+
+    /// Says where a server of this space waits.
+    async fn listening(&self, net: &Net, port: u16) {
+        let ends: Vec<_> = net
+            .addresses()
+            .map(|address| alloc::format!("{}", SocketAddr::new(address, port)))
+            .collect();
+        self.output.print(format_args!("listening on {}\n", ends.join(" "))).await;
     }
 
     /// The network, or a complaint.

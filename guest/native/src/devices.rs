@@ -1,27 +1,29 @@
 //! The kernel's devices over the machine's queues.
 
-use abi::layout::Place;
+use abi::layout::{NET_QUEUE_SIZE, Place};
 use hal::mmio::{Device, Kind};
-use hal::queue::{ReceiveQueue, Received, RequestQueue, SendQueue, Slot};
+use hal::queue::{MergeQueue, Merged, ReceiveQueue, RequestQueue, SendQueue, Slot};
 use kernel::console::LINE;
 use kernel::files::{MAX_REPLY, MAX_REQUEST};
-use kernel::hardware::{Messages, Packets, Queues, Requests};
-use kernel::vsock::{HEADER, MAX_DATA};
-use smoltcp::phy::{self, DeviceCapabilities, Medium};
-use smoltcp::time::Instant;
-
-/// `struct virtio_net_hdr` with VERSION_1 (virtio 1.2 5.1.6): all zero without offloads.
-const NET_HEADER: usize = 12;
-
-/// An Ethernet header.
-const ETHERNET: usize = 14;
+use kernel::hardware::{Frames, Messages, Packets, Queues, Requests, Room};
+use kernel::link::{self, ETHERNET, HEADER, LONGEST, Link, Offloads};
+use kernel::vsock::{self, MAX_DATA};
 
 /// The longest IP packet of a frame on Ethernet: programs may send it whatever the MTU is,
 /// and hear that it is too big.
 const ETHERNET_MTU: usize = 1500;
 
-/// Frames on their way, each direction.
-const FRAMES: u16 = 64;
+/// Frames on their way to the device, and how many of them may be long.
+const FRAMES: u16 = 128;
+const LONG_FRAMES: u16 = 8;
+
+/// Buffers for frames from the device, where these may take several, and bytes of one. Two
+/// kilobytes take a whole frame of the usual MTU; all together they take eight long ones.
+const PARTS: u16 = NET_QUEUE_SIZE;
+const PART: usize = 2048;
+
+/// Buffers for frames where they may not.
+const WHOLES: u16 = 64;
 
 /// Packets of virtio-vsock on their way, each direction.
 const PACKETS: u16 = 16;
@@ -52,6 +54,12 @@ impl Outgoing {
         slot
     }
 
+    fn roomy_slot(&mut self) -> Option<Slot<'_>> {
+        let slot = self.queue.roomy_slot();
+        self.refused |= slot.is_none();
+        slot
+    }
+
     fn unblocked(&self) -> bool {
         self.blocked && !self.queue.full()
     }
@@ -68,25 +76,35 @@ impl Outgoing {
 }
 
 /// virtio-net.
-pub struct Link {
-    receive: ReceiveQueue,
+pub struct NetQueues {
+    receive: MergeQueue,
     send: Outgoing,
-    mtu: usize,
+    /// Whether a packet's header says how many buffers it spans.
+    merge: bool,
 }
 
-impl Link {
-    /// The device, if it is there; `mtu` is that of IP packets.
-    pub fn find(mtu: usize) -> Option<Link> {
-        let mut device = Device::find(Place::Net, Kind::Net)?;
-        let bytes = |mtu| NET_HEADER + ETHERNET + mtu;
-        let receive = ReceiveQueue::new(&mut device, 0, FRAMES, bytes(mtu));
-        let send = SendQueue::new(&mut device, 1, FRAMES, bytes(mtu.max(ETHERNET_MTU)));
-        device.go();
-        Some(Link { receive, send: Outgoing::new(send), mtu })
-    }
+/// The network, if its device is there; `mtu` is that of IP packets.
+pub fn find_link(mtu: usize) -> Option<Link<NetQueues>> {
+    let mut device = Device::find_with(Place::Net, Kind::Net, Offloads::accept)?;
+    let offloads = Offloads::of(device.features());
+    let bytes = HEADER_AND_ETHERNET + mtu;
+    let receive = if offloads.merge {
+        MergeQueue::new(&mut device, 0, PARTS, PART, LONGEST)
+    } else {
+        MergeQueue::new(&mut device, 0, WHOLES, bytes, bytes)
+    };
+    let bytes = HEADER_AND_ETHERNET + mtu.max(ETHERNET_MTU);
+    let long = if offloads.segments_out { LONG_FRAMES } else { 0 };
+    let send = SendQueue::with_long(&mut device, 1, FRAMES, bytes, long, LONGEST);
+    device.go();
+    let queues = NetQueues { receive, send: Outgoing::new(send), merge: offloads.merge };
+    Some(Link::new(queues, offloads, mtu))
 }
 
-impl Queues for Link {
+/// Bytes before the IP packet.
+const HEADER_AND_ETHERNET: usize = HEADER + ETHERNET;
+
+impl Queues for NetQueues {
     fn pending(&self) -> bool {
         self.receive.pending() || self.send.unblocked()
     }
@@ -100,49 +118,39 @@ impl Queues for Link {
     }
 }
 
-/// A frame that arrived.
-pub struct Arrived<'a>(Received<'a>);
+impl Frames for NetQueues {
+    type Packet<'a> = Merged<'a>;
+    type Room<'a> = Space<'a>;
 
-/// Room for a frame.
-pub struct Room<'a>(Slot<'a>);
-
-impl phy::RxToken for Arrived<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
-        read(self.0.get(NET_HEADER..).unwrap_or_default())
-    }
-}
-
-impl phy::TxToken for Room<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
-        self.0.send(NET_HEADER + length, |bytes| {
-            let (header, frame) = bytes.split_at_mut(NET_HEADER);
-            header.fill(0);
-            fill(frame)
-        })
-    }
-}
-
-impl phy::Device for Link {
-    type RxToken<'a> = Arrived<'a>;
-    type TxToken<'a> = Room<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Arrived<'_>, Room<'_>)> {
+    fn receive(&mut self) -> Option<(Merged<'_>, Space<'_>)> {
         if !self.receive.pending() {
             return None;
         }
         let room = self.send.slot()?;
-        Some((Arrived(self.receive.receive()?), Room(room)))
+        let merge = self.merge;
+        let packet = self.receive.receive(|first| if merge { link::buffers(first) } else { 1 })?;
+        Some((packet, Space(room)))
     }
 
-    fn transmit(&mut self, _: Instant) -> Option<Room<'_>> {
-        self.send.slot().map(Room)
+    fn room(&mut self) -> Option<Space<'_>> {
+        self.send.roomy_slot().map(Space)
     }
 
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = ETHERNET + self.mtu;
-        capabilities
+    fn malformed(&self) -> u64 {
+        self.receive.malformed()
+    }
+}
+
+/// A free buffer.
+pub struct Space<'a>(Slot<'a>);
+
+impl Room for Space<'_> {
+    fn longest(&self) -> usize {
+        self.0.longest()
+    }
+
+    fn send<R>(self, length: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        self.0.send(length, fill)
     }
 }
 
@@ -158,8 +166,8 @@ impl Vsock {
         let mut device = Device::find(Place::Vsock, Kind::Vsock)?;
         // The upper half is reserved and zero (virtio 1.2 5.10.4).
         let cid = device.configuration(0);
-        let receive = ReceiveQueue::new(&mut device, 0, PACKETS, HEADER + PACKET_DATA);
-        let send = SendQueue::new(&mut device, 1, PACKETS, HEADER + MAX_DATA);
+        let receive = ReceiveQueue::new(&mut device, 0, PACKETS, vsock::HEADER + PACKET_DATA);
+        let send = SendQueue::new(&mut device, 1, PACKETS, vsock::HEADER + MAX_DATA);
         device.go();
         Some((Vsock { receive, send: Outgoing::new(send) }, cid.into()))
     }

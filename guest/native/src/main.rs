@@ -7,7 +7,6 @@ extern crate alloc;
 mod devices;
 
 use alloc::rc::Rc;
-use core::net::Ipv4Addr;
 
 use abi::layout::{Place, SLEEP_FOREVER};
 use abi::start::StartPage;
@@ -20,7 +19,7 @@ use kernel::hardware::Cpu;
 use kernel::machine::{Machine, Setup};
 use kernel::net::Identity;
 
-use devices::{Console, Files, Link, Vsock};
+use devices::{Console, Files, Vsock, find_link};
 
 hal::start!(main);
 
@@ -31,15 +30,16 @@ fn main(start: StartPage, heap: &'static Heap) -> ! {
     let clock = Clock::start(start.tsc_hz);
     // Asked for first: the host fills it while the network is set up.
     let entropy = Entropy::ask();
-    let link = Link::find(start.mtu as usize);
+    let link = find_link(start.mtu as usize);
     let seed = entropy.and_then(|entropy| entropy.wait(&clock));
     let setup = Setup {
         identity: Identity {
-            address: Ipv4Addr::from(start.address),
+            v4: start.own_v4(),
+            v6: start.own_v6(),
             mac: start.mac,
             seed: seed.unwrap_or_else(clock::ticks),
         },
-        peer: (start.peer != [0; 4]).then(|| Ipv4Addr::from(start.peer)),
+        peer: start.peer(),
         spin_us: start.spin_us.into(),
         image_bytes: image_bytes(),
     };

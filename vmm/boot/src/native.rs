@@ -93,8 +93,9 @@ pub fn load_code(memory: &GuestMemoryMmap, code: &[u8]) -> Result<Start, LoadFai
     Ok(tables::write(memory, memory_bytes, IMAGE_BASE, &[(IMAGE_BASE..IMAGE_BASE + PAGE, may)])?)
 }
 
-/// What the kernel needs at the least beside its image: its buffers take 1.2 MB at the start.
-const LEAST_HEAP: u64 = 2 * 1024 * 1024;
+/// What the kernel needs at the least beside its image: its buffers take 2.1 MB at the start,
+/// of which it touches few, and a program that streams takes another.
+const LEAST_HEAP: u64 = 4 * 1024 * 1024;
 
 fn write_start_page(memory: &GuestMemoryMmap, page: &StartPage) -> Result<(), GuestMemoryError> {
     let mut bytes = Vec::with_capacity(size_of::<StartPage>());
@@ -104,7 +105,8 @@ fn write_start_page(memory: &GuestMemoryMmap, page: &StartPage) -> Result<(), Gu
     for number in [page.spin_us, page.mtu] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
-    for field in [&page.address[..], &page.peer, &page.mac, &page.reserved] {
+    let addresses = [&page.address_v4[..], &page.peer_v4, &page.address_v6, &page.peer_v6];
+    for field in addresses.into_iter().chain([&page.mac[..], &page.given]) {
         bytes.extend_from_slice(field);
     }
     assert_eq!(bytes.len(), size_of::<StartPage>(), "every field of the start page is written");
@@ -128,10 +130,12 @@ mod tests {
             wall_ns: 2,
             spin_us: 3,
             mtu: 1400,
-            address: [192, 0, 2, 10],
-            peer: [0; 4],
+            address_v4: [192, 0, 2, 10],
+            peer_v4: [0; 4],
+            address_v6: [0; 16],
+            peer_v6: [0; 16],
             mac: [2; 6],
-            reserved: [0; 2],
+            given: [abi::start::HAS_V4, 0],
         }
     }
 

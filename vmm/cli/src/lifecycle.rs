@@ -151,8 +151,8 @@ impl Spaces {
         let settings = monitor::Settings {
             spawned_ns: sys::clock::monotonic_ns(),
             name: config.name.to_string(),
-            address,
-            peer: Some(peer),
+            addresses: vec![address.into()],
+            peer: Some(peer.into()),
             mac: attached.mac,
             mtu: attached.mtu,
             memory_bytes,

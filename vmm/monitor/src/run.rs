@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use abi::layout::Place;
+use abi::layout::{NET_QUEUE_SIZE, Place};
 use abi::start::{MAGIC, StartPage};
 use cowfs::FileSpace;
 use event_manager::{EventManager, SubscriberOps};
@@ -215,9 +215,6 @@ fn assemble(
     Ok(event_loop)
 }
 
-/// Entries of each net queue.
-const NET_QUEUE_SIZE: u16 = 256;
-
 /// The name by which the guest mounts its root.
 const FILES_TAG: &str = "root";
 
@@ -229,7 +226,7 @@ fn start_vcpu(
     let failed = |failure| Failure::Start(settings.name.clone(), failure);
     let vcpu = machine.vcpu().map_err(failed)?;
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let page = StartPage {
+    let mut page = StartPage {
         magic: MAGIC,
         // The loader knows these two.
         memory_bytes: 0,
@@ -238,11 +235,14 @@ fn start_vcpu(
         wall_ns: wall.as_nanos() as u64,
         spin_us: settings.spin_us,
         mtu: settings.mtu.into(),
-        address: settings.address.octets(),
-        peer: settings.peer.map_or([0; 4], |peer| peer.octets()),
+        address_v4: [0; 4],
+        peer_v4: [0; 4],
+        address_v6: [0; 16],
+        peer_v6: [0; 16],
         mac: settings.mac,
-        reserved: [0; 2],
+        given: [0; 2],
     };
+    page.name(&settings.addresses, settings.peer);
     let start = boot::load_native(memory, boot::NATIVE_GUEST, page)
         .map_err(|failure| Failure::Load(settings.name.clone(), failure))?;
     vcpu.start(&start).map_err(failed)?;

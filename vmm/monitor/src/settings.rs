@@ -1,6 +1,6 @@
 //! What a VM process is told at its start.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,10 @@ pub struct Settings {
     pub spawned_ns: u64,
     /// The space's name.
     pub name: String,
-    /// The shared address the guest has as its own.
-    pub address: Ipv4Addr,
+    /// The addresses the guest has as its own, at most one of each family.
+    pub addresses: Vec<IpAddr>,
     /// The overlay's peer; the guest asks it for one echo at its start.
-    pub peer: Option<Ipv4Addr>,
+    pub peer: Option<IpAddr>,
     /// The guest's Ethernet address, as the switch gave it.
     pub mac: [u8; 6],
     /// Bytes of IP packet the overlay takes.

@@ -191,6 +191,26 @@ impl Buffers {
         unsafe { self.first.add(usize::from(id) * self.stride) }
     }
 
+    /// Bytes of each buffer.
+    pub(super) fn size(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether the buffers lie end to end, so that several in a row are one run of bytes.
+    pub(super) fn are_gapless(&self) -> bool {
+        self.stride == self.bytes
+    }
+
+    /// `length` bytes from the start of buffer `id` on, over the buffers behind it.
+    pub(super) fn run(&self, id: u16, length: usize) -> &[u8] {
+        assert!(
+            usize::from(id) * self.stride + length <= self.count * self.stride,
+            "a run ends where the buffers do"
+        );
+        // SAFETY: within the allocation; the device does not own these buffers now, and `&self` keeps them ours.
+        unsafe { core::slice::from_raw_parts(self.start(id).as_ptr(), length) }
+    }
+
     pub(super) fn address(&self, id: u16) -> usize {
         self.start(id).as_ptr() as usize
     }

@@ -41,27 +41,27 @@ fn a_device_that_claims_to_have_written_more_than_the_buffer_gives_the_buffer() 
 
 #[test]
 fn sending_stops_when_the_device_has_every_buffer_and_goes_on_when_it_gives_one_back() {
-    let mut queue = SendQueue::over(Rings::new(4), doorbell(), 16);
+    let mut queue = SendQueue::over(Rings::new(4), doorbell(), 16, (0, 0));
     for byte in 0..4 {
         queue.slot().expect("free").send(3, |bytes| bytes.fill(byte));
     }
     assert!(queue.slot().is_none() && queue.full());
-    let chain = queue.rings.offered_chain(2);
+    let chain = queue.rings().offered_chain(2);
     assert_eq!((chain[0].1, chain[0].2), (3, 0));
     assert_eq!(read(chain[0].0, 3), [2; 3]);
     assert!(!queue.arm());
-    queue.rings.device_uses(0, 0);
+    queue.rings().device_uses(0, 0);
     assert!(queue.arm() && !queue.full());
     assert!(queue.slot().is_some());
 }
 
 #[test]
 fn a_buffer_not_sent_is_free_again() {
-    let mut queue = SendQueue::over(Rings::new(2), doorbell(), 16);
+    let mut queue = SendQueue::over(Rings::new(2), doorbell(), 16, (0, 0));
     for _ in 0..10 {
         assert!(queue.slot().is_some());
     }
-    assert_eq!(queue.rings.offered_index(), 0);
+    assert_eq!(queue.rings().offered_index(), 0);
 }
 
 #[test]
@@ -93,14 +93,14 @@ fn a_request_and_its_reply_are_one_chain_and_tokens_match() {
 
 #[test]
 fn the_device_is_notified_only_when_its_event_index_is_passed() {
-    let mut queue = SendQueue::over(Rings::new(8), doorbell(), 16);
+    let mut queue = SendQueue::over(Rings::new(8), doorbell(), 16, (0, 0));
     let send = |queue: &mut SendQueue| queue.slot().expect("free").send(1, |bytes| bytes[0] = 0);
     assert!(!queue.kick(), "nothing was sent");
     send(&mut queue);
     assert!(queue.kick(), "a device that never set its event wants the first");
     send(&mut queue);
     assert!(!queue.kick(), "the event is behind");
-    queue.rings.device_asks(3);
+    queue.rings().device_asks(3);
     send(&mut queue);
     assert!(!queue.kick());
     send(&mut queue);
@@ -118,4 +118,98 @@ fn arming_asks_for_the_next_used_chain_and_sees_one_that_came_before() {
     drop(queue.receive());
     assert!(!queue.arm());
     assert_eq!(queue.rings.used_event(), 1);
+}
+
+#[test]
+fn long_packets_take_the_long_buffers_and_short_ones_never_do() {
+    let mut queue = SendQueue::over(Rings::new(8), doorbell(), 16, (2, 1000));
+    for _ in 0..2 {
+        let slot = queue.roomy_slot().expect("free");
+        assert_eq!(slot.longest(), 1000);
+        slot.send(900, |bytes| bytes.fill(7));
+    }
+    assert!(queue.roomy_slot().is_none() && queue.full(), "both long ones are the device's");
+    let slot = queue.slot().expect("short ones are free");
+    assert_eq!(slot.longest(), 16);
+    slot.send(3, |bytes| bytes.fill(1));
+    let chain = queue.rings().offered_chain(1);
+    assert_eq!(read(chain[0].0, chain[0].1), [7; 900]);
+    assert!(!queue.arm());
+    queue.rings().device_uses(0, 0);
+    assert!(queue.arm() && !queue.full());
+    assert!(queue.roomy_slot().is_some());
+}
+
+/// Has the device fill the next buffers with `packet`, of which the first byte says how many it takes.
+fn deliver(queue: &MergeQueue, position: &mut u16, packet: &[u8]) {
+    for part in packet.chunks(8) {
+        let chain = queue.rings().offered_chain(*position);
+        write(chain[0].0, part);
+        queue.rings().device_uses(*position, part.len() as u32);
+        *position += 1;
+    }
+}
+
+fn counted(packet: &[u8]) -> usize {
+    packet.first().copied().unwrap_or_default().into()
+}
+
+#[test]
+fn a_packet_in_several_buffers_is_one_run_of_bytes_wherever_it_begins() {
+    let mut queue = MergeQueue::over(Rings::new(8), doorbell(), 64, 64 * 5);
+    let mut position = 0_u16;
+    for round in 0..40_usize {
+        let count = 1 + round % 5;
+        let length = (count - 1) * 64 + 1 + round % 60;
+        let packet: Vec<u8> =
+            (0..length).map(|at| if at == 0 { count as u8 } else { (at + round) as u8 }).collect();
+        for part in packet.chunks(64) {
+            let chain = queue.rings().offered_chain(position);
+            assert_eq!((chain[0].1, chain[0].2), (64, 2));
+            write(chain[0].0, part);
+            queue.rings().device_uses(position, part.len() as u32);
+            position += 1;
+        }
+        assert_eq!(&*queue.receive(counted).expect("one came"), &packet[..], "round {round}");
+        assert!(queue.receive(counted).is_none());
+    }
+    assert_eq!(queue.malformed(), 0);
+}
+
+#[test]
+fn a_packet_whose_count_is_a_lie_is_counted_and_its_buffers_go_back() {
+    // Eight-byte buffers are not end to end: every longer packet is copied together.
+    let mut queue = MergeQueue::over(Rings::new(4), doorbell(), 8, 24);
+    let mut position = 0;
+    for lie in [0, 2, 4, 200] {
+        deliver(&queue, &mut position, &[lie, 1, 2]);
+        assert!(queue.receive(counted).is_none());
+    }
+    assert_eq!(queue.malformed(), 4);
+    deliver(&queue, &mut position, &[3, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2]);
+    assert_eq!(queue.receive(counted).expect("an honest one").len(), 17);
+    assert_eq!(queue.rings().offered_index(), 4 + position);
+}
+
+#[test]
+fn whatever_a_device_says_of_its_buffers_a_packet_stays_within_its_bounds() {
+    bolero::check!().with_type::<Vec<(u8, u32)>>().for_each(|said| {
+        let mut queue = MergeQueue::over(Rings::new(8), doorbell(), 64, 200);
+        for (position, (first, written)) in said.iter().enumerate() {
+            let position = position as u16;
+            let chain = queue.rings().offered_chain(position);
+            write(chain[0].0, &[*first]);
+            queue.rings().device_uses(position, *written);
+            if first % 3 == 0 {
+                while let Some(packet) = queue.receive(counted) {
+                    assert!(packet.len() <= 200);
+                }
+                assert_eq!(queue.rings().offered_index(), 8 + position + 1);
+            }
+            if queue.rings().offered_index() == position + 1 {
+                // Nothing is left for the device to fill.
+                return;
+            }
+        }
+    });
 }

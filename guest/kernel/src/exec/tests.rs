@@ -80,11 +80,11 @@ fn input_goes_in_and_output_comes_out_before_the_exit() {
 fn an_interrupt_ends_the_program_and_frees_what_it_had() {
     let mut runner = Runner::new();
     runner.run(&["echo", "9"]);
-    assert!(runner.lab.net.listen(9).is_err());
+    assert!(runner.lab.net.listen(9, crate::net::Windows::PLAIN).is_err());
     runner.send(Kind::Interrupt, b"");
     let (frames, ended) = runner.heard();
     assert_eq!((frames.last(), ended), (Some(&(Kind::Exit, vec![130])), true));
-    assert!(runner.lab.net.listen(9).is_ok());
+    assert!(runner.lab.net.listen(9, crate::net::Windows::PLAIN).is_ok());
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_host_that_goes_away_ends_the_program() {
     runner.run(&["echo", "9"]);
     runner.host.reset();
     runner.turns();
-    assert!(runner.lab.net.listen(9).is_ok());
+    assert!(runner.lab.net.listen(9, crate::net::Windows::PLAIN).is_ok());
 }
 
 #[test]

@@ -72,13 +72,21 @@ fn a_head_without_end_is_given_up() {
 #[test]
 fn urls_are_addresses_ports_and_paths() {
     let url = Url::parse("http://192.0.2.20:8000/a/b?c#d").expect("a URL");
-    assert_eq!((url.address, url.port), (Ipv4Addr::new(192, 0, 2, 20), 8000));
+    assert_eq!(url.server, "192.0.2.20:8000".parse().unwrap());
     assert_eq!(url.path, "/a/b?c");
     assert!(url.request().starts_with("GET /a/b?c HTTP/1.1\r\nHost: 192.0.2.20:8000\r\n"));
     assert_eq!(
-        Url::parse("http://1.2.3.4").map(|url| (url.port, url.path)),
+        Url::parse("http://1.2.3.4").map(|url| (url.server.port(), url.path)),
         Some((80, "/".into()))
     );
+    let url = Url::parse("http://[2001:db8::20]:8000/x").expect("a URL");
+    assert_eq!((url.server, &url.path[..]), ("[2001:db8::20]:8000".parse().unwrap(), "/x"));
+    assert!(url.request().contains("\r\nHost: [2001:db8::20]:8000\r\n"));
+    let url = Url::parse("http://[::1]").expect("a URL");
+    assert_eq!((url.server, &url.path[..]), ("[::1]:80".parse().unwrap(), "/"));
+    for bad in ["http://[::1", "http://[1.2.3.4]/", "http://[::1]x/", "http://::1/"] {
+        assert_eq!(Url::parse(bad), None, "{bad}");
+    }
     assert_eq!(Url::parse("http://1.2.3.4?q").map(|url| url.path), Some("/?q".into()));
     for bad in ["https://1.2.3.4/", "http://example.org/", "http://1.2.3.4:0/", "1.2.3.4", ""] {
         assert_eq!(Url::parse(bad), None, "{bad}");

@@ -58,10 +58,10 @@ impl Messages for Paper {
 
 type TestMachine = Machine<End, Never, Disk, Paper>;
 
-fn machine(peer: Option<Ipv4Addr>) -> (TestMachine, Peer, Rc<TestCpu>, End) {
-    let (link, other) = wire();
+fn machine(peer: Option<IpAddr>) -> (TestMachine, Peer, Rc<TestCpu>, End) {
+    let (link, other) = wire(1500);
     let cpu = Rc::new(TestCpu::default());
-    let identity = Identity { address: GUEST, mac: [2, 0, 0, 0, 0, 1], seed: 1 };
+    let identity = Identity { v4: Some(GUEST), v6: None, mac: [2, 0, 0, 0, 0, 1], seed: 1 };
     let setup = Setup { identity, peer, spin_us: 50, image_bytes: 0 };
     let machine = Machine::new(setup, Some(link.clone()), cpu.clone());
     (machine, Peer::new(other), cpu, link)
@@ -69,7 +69,7 @@ fn machine(peer: Option<Ipv4Addr>) -> (TestMachine, Peer, Rc<TestCpu>, End) {
 
 #[test]
 fn the_peer_is_asked_at_once_and_its_answer_is_said() {
-    let (mut machine, mut peer, cpu, _) = machine(Some(PEER));
+    let (mut machine, mut peer, cpu, _) = machine(Some(PEER.into()));
     let paper = Paper::default();
     machine.add_console(paper.clone());
     for _ in 0..10 {
@@ -83,7 +83,7 @@ fn the_peer_is_asked_at_once_and_its_answer_is_said() {
 
 #[test]
 fn a_silent_peer_is_asked_again_every_200_ms() {
-    let (mut machine, _silent, cpu, link) = machine(Some(PEER));
+    let (mut machine, _silent, cpu, link) = machine(Some(PEER.into()));
     // Enough steps for three questions, whether it spins or sleeps.
     while cpu.now_us.get() < 3_100_000 {
         machine.step();

@@ -1,14 +1,15 @@
-//! ICMP: echo requests of ours, and what is said about packets of ours (RFC 792).
+//! ICMP: echo requests of ours, and what is said about packets of ours (RFC 792, RFC 4443).
 
 use alloc::vec::Vec;
 use core::future::poll_fn;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::task::{Poll, Waker};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{raw, tcp};
 use smoltcp::wire::{
-    Icmpv4Message, Icmpv4Packet, Icmpv4Repr, IpEndpoint, IpProtocol, Ipv4Packet, Ipv4Repr,
+    Icmpv4Message, Icmpv4Packet, Icmpv4Repr, Icmpv6Message, Icmpv6Packet, Icmpv6Repr, IpEndpoint,
+    IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr,
 };
 
 use super::{Inner, Net, Unreachable, wake};
@@ -18,7 +19,7 @@ const PAYLOAD: [u8; 32] = *b"portspace portspace portspace...";
 
 /// An echo request on its way.
 pub(super) struct Echo {
-    to: Ipv4Addr,
+    to: IpAddr,
     outcome: Option<Result<(), Unreachable>>,
     waker: Option<Waker>,
 }
@@ -30,6 +31,8 @@ pub enum PingFailed {
     Silence,
     /// Somebody on the way said so.
     Unreachable(Unreachable),
+    /// The space has no address of the peer's family.
+    Family,
 }
 
 impl core::fmt::Display for PingFailed {
@@ -37,20 +40,21 @@ impl core::fmt::Display for PingFailed {
         match self {
             PingFailed::Silence => f.write_str("no answer"),
             PingFailed::Unreachable(why) => why.fmt(f),
+            PingFailed::Family => f.write_str("this space has no address of that family"),
         }
     }
 }
 
 /// An ICMP message that is about something of ours.
 pub(super) enum Heard {
-    EchoReply { from: Ipv4Addr, ident: u16, seq: u16 },
+    EchoReply { from: IpAddr, ident: u16, seq: u16 },
     EchoUnreachable { ident: u16, seq: u16, why: Unreachable },
-    TcpUnreachable { to: Ipv4Addr, near: u16, far: u16, why: Unreachable },
+    TcpUnreachable { to: IpAddr, near: u16, far: u16, why: Unreachable },
 }
 
 impl Heard {
     /// Reads an IPv4 packet that carries ICMP; `None` if it is nothing to us.
-    pub(super) fn parse(packet: &[u8]) -> Option<Heard> {
+    pub(super) fn parse_v4(packet: &[u8]) -> Option<Heard> {
         let ip = Ipv4Packet::new_checked(packet).ok()?;
         let icmp = Icmpv4Packet::new_checked(ip.payload()).ok()?;
         if !icmp.verify_checksum() {
@@ -58,35 +62,82 @@ impl Heard {
         }
         match icmp.msg_type() {
             Icmpv4Message::EchoReply => Some(Heard::EchoReply {
-                from: ip.src_addr(),
+                from: ip.src_addr().into(),
                 ident: icmp.echo_ident(),
                 seq: icmp.echo_seq_no(),
             }),
             Icmpv4Message::DstUnreachable => {
-                Heard::about(icmp.data(), Unreachable(icmp.msg_code()))
+                Heard::about(Quoted::v4(icmp.data())?, Unreachable(icmp.msg_code()))
             }
             _ => None,
         }
     }
 
-    /// What a quoted packet of ours was. Its header and eight bytes are all that
-    /// must be there (RFC 792), less than its length says.
-    fn about(quoted: &[u8], why: Unreachable) -> Option<Heard> {
-        let header: &[u8; 20] = quoted.first_chunk()?;
-        let payload = quoted.get(usize::from(header[0] & 0xf) * 4..)?;
+    /// Reads an IPv6 packet that carries ICMPv6.
+    pub(super) fn parse_v6(packet: &[u8]) -> Option<Heard> {
+        let ip = Ipv6Packet::new_checked(packet).ok()?;
+        let icmp = Icmpv6Packet::new_checked(ip.payload()).ok()?;
+        if ip.next_header() != IpProtocol::Icmpv6
+            || !icmp.verify_checksum(&ip.src_addr(), &ip.dst_addr())
+        {
+            return None;
+        }
+        // In the numbers of ICMP (RFC 7915 4.2, 5.2).
+        let why = match (icmp.msg_type(), icmp.msg_code()) {
+            (Icmpv6Message::EchoReply, _) => {
+                return Some(Heard::EchoReply {
+                    from: ip.src_addr().into(),
+                    ident: icmp.echo_ident(),
+                    seq: icmp.echo_seq_no(),
+                });
+            }
+            (Icmpv6Message::DstUnreachable, 0) => 0,
+            (Icmpv6Message::DstUnreachable, 1 | 5 | 6) => 13,
+            (Icmpv6Message::DstUnreachable, 4) => 3,
+            (Icmpv6Message::DstUnreachable, _) => 1,
+            (Icmpv6Message::PktTooBig, _) => 4,
+            _ => return None,
+        };
+        // Behind ICMPv6's header and its four bytes of whatever.
+        Heard::about(Quoted::v6(ip.payload().get(8..)?)?, Unreachable(why))
+    }
+
+    /// What a quoted packet of ours was.
+    fn about(quoted: Quoted<'_>, why: Unreachable) -> Option<Heard> {
+        let Quoted { to, protocol, payload } = quoted;
         let word = |at: usize| Some(u16::from_be_bytes(*payload.get(at..)?.first_chunk()?));
-        match IpProtocol::from(header[9]) {
-            IpProtocol::Icmp => {
+        match protocol {
+            IpProtocol::Icmp | IpProtocol::Icmpv6 => {
                 Some(Heard::EchoUnreachable { ident: word(4)?, seq: word(6)?, why })
             }
-            IpProtocol::Tcp => Some(Heard::TcpUnreachable {
-                to: Ipv4Addr::from(*header.last_chunk()?),
-                near: word(0)?,
-                far: word(2)?,
-                why,
-            }),
+            IpProtocol::Tcp => {
+                Some(Heard::TcpUnreachable { to, near: word(0)?, far: word(2)?, why })
+            }
             _ => None,
         }
+    }
+}
+
+/// A packet of ours as an ICMP message quotes it: header and eight bytes are all that must
+/// be there (RFC 792), less than its length says.
+struct Quoted<'a> {
+    to: IpAddr,
+    protocol: IpProtocol,
+    payload: &'a [u8],
+}
+
+impl Quoted<'_> {
+    fn v4(quoted: &[u8]) -> Option<Quoted<'_>> {
+        let header: &[u8; 20] = quoted.first_chunk()?;
+        let payload = quoted.get(usize::from(header[0] & 0xf) * 4..)?;
+        let to = Ipv4Addr::from(*header.last_chunk()?).into();
+        Some(Quoted { to, protocol: header[9].into(), payload })
+    }
+
+    fn v6(quoted: &[u8]) -> Option<Quoted<'_>> {
+        let (header, payload) = quoted.split_first_chunk::<40>()?;
+        let to = Ipv6Addr::from(*header.last_chunk()?).into();
+        Some(Quoted { to, protocol: header[6].into(), payload })
     }
 }
 
@@ -102,7 +153,7 @@ impl Net {
     /// Nothing came, or somebody said that it cannot.
     pub async fn ping(
         &self,
-        to: Ipv4Addr,
+        to: IpAddr,
         ident: u16,
         seq: u16,
         limit_us: u64,
@@ -111,9 +162,18 @@ impl Net {
         {
             let inner = &mut *self.inner.borrow_mut();
             inner.echoes.insert(waiting.key, Echo { to, outcome: None, waker: None });
-            let packet = request(inner.identity.address, to, ident, seq);
+            let own = inner.identity.towards(to).ok_or(PingFailed::Family)?;
+            let (packet, icmp) = match (own, to) {
+                (IpAddr::V4(own), IpAddr::V4(to)) => {
+                    (request_v4(own, to, ident, seq), inner.icmp_v4)
+                }
+                (IpAddr::V6(own), IpAddr::V6(to)) => {
+                    (request_v6(own, to, ident, seq), inner.icmp_v6)
+                }
+                _ => return Err(PingFailed::Family),
+            };
             // A full buffer is as good as a lost packet.
-            let _ = inner.sockets.get_mut::<raw::Socket<'_>>(inner.icmp).send_slice(&packet);
+            let _ = inner.sockets.get_mut::<raw::Socket<'_>>(icmp).send_slice(&packet);
         }
         let answer = poll_fn(|cx| {
             let mut inner = self.inner.borrow_mut();
@@ -146,7 +206,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Inner {
-    pub(super) fn echo_answered(&mut self, from: Ipv4Addr, ident: u16, seq: u16) {
+    pub(super) fn echo_answered(&mut self, from: IpAddr, ident: u16, seq: u16) {
         if let Some(echo) = self.echoes.get_mut(&(ident, seq)).filter(|echo| echo.to == from) {
             echo.outcome = Some(Ok(()));
             wake(&mut echo.waker);
@@ -161,9 +221,9 @@ impl Inner {
     }
 
     /// Ends a connection that is being made; one that was made survives (RFC 1122 4.2.3.9).
-    pub(super) fn tcp_refused(&mut self, to: Ipv4Addr, near: u16, far: u16, why: Unreachable) {
-        let (local, remote) =
-            (IpEndpoint::new(self.identity.address.into(), near), IpEndpoint::new(to.into(), far));
+    pub(super) fn tcp_refused(&mut self, to: IpAddr, near: u16, far: u16, why: Unreachable) {
+        let Some(own) = self.identity.towards(to) else { return };
+        let (local, remote) = (IpEndpoint::new(own.into(), near), IpEndpoint::new(to.into(), far));
         for (_, socket) in self.sockets.iter_mut() {
             let smoltcp::socket::Socket::Tcp(socket) = socket else { continue };
             if socket.state() == tcp::State::SynSent
@@ -177,7 +237,7 @@ impl Inner {
     }
 }
 
-fn request(from: Ipv4Addr, to: Ipv4Addr, ident: u16, seq: u16) -> Vec<u8> {
+fn request_v4(from: Ipv4Addr, to: Ipv4Addr, ident: u16, seq: u16) -> Vec<u8> {
     let icmp = Icmpv4Repr::EchoRequest { ident, seq_no: seq, data: &PAYLOAD };
     let ip = Ipv4Repr {
         src_addr: from,
@@ -190,5 +250,21 @@ fn request(from: Ipv4Addr, to: Ipv4Addr, ident: u16, seq: u16) -> Vec<u8> {
     let sums = ChecksumCapabilities::default();
     ip.emit(&mut Ipv4Packet::new_unchecked(&mut bytes), &sums);
     icmp.emit(&mut Icmpv4Packet::new_unchecked(&mut bytes[ip.buffer_len()..]), &sums);
+    bytes
+}
+
+fn request_v6(from: Ipv6Addr, to: Ipv6Addr, ident: u16, seq: u16) -> Vec<u8> {
+    let icmp = Icmpv6Repr::EchoRequest { ident, seq_no: seq, data: &PAYLOAD };
+    let ip = Ipv6Repr {
+        src_addr: from,
+        dst_addr: to,
+        next_header: IpProtocol::Icmpv6,
+        payload_len: icmp.buffer_len(),
+        hop_limit: 64,
+    };
+    let mut bytes = alloc::vec![0; ip.buffer_len() + icmp.buffer_len()];
+    ip.emit(&mut Ipv6Packet::new_unchecked(&mut bytes));
+    let mut payload = Icmpv6Packet::new_unchecked(&mut bytes[ip.buffer_len()..]);
+    icmp.emit(&from, &to, &mut payload, &ChecksumCapabilities::default());
     bytes
 }

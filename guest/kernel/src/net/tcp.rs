@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::poll_fn;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, SocketAddr};
 use core::task::Poll;
 
 use smoltcp::iface::SocketHandle;
@@ -17,7 +17,22 @@ use smoltcp::wire::IpListenEndpoint;
 use super::{Inner, Net, Unreachable};
 
 /// Bytes kept of each direction of a connection.
-const BUFFER: usize = 64 * 1024;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// What the peer may send before it is read.
+    pub receive: usize,
+    /// What may be written before the peer acknowledges it.
+    pub send: usize,
+}
+
+impl Windows {
+    /// For conversations.
+    pub const PLAIN: Windows = Windows { receive: 64 * 1024, send: 64 * 1024 };
+    /// For streams to the peer: what 5 Gbit/s need for 1 ms.
+    pub const SEND: Windows = Windows { receive: 16 * 1024, send: 640 * 1024 };
+    /// For streams from the peer.
+    pub const RECEIVE: Windows = Windows { receive: 640 * 1024, send: 16 * 1024 };
+}
 
 /// How long to wait for an answer to the first packet, microseconds.
 const CONNECT_US: u64 = 5_000_000;
@@ -25,7 +40,8 @@ const CONNECT_US: u64 = 5_000_000;
 /// How long a peer may leave sent bytes unacknowledged.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// How many peers may be connecting to a listener at the same moment.
+/// How much peers that are connecting to a listener at the same moment may take, and the most there are.
+const BACKLOG_BYTES: usize = 512 * 1024;
 const BACKLOG: usize = 4;
 
 /// Why there is no connection.
@@ -39,7 +55,9 @@ pub enum ConnectFailed {
     Unreachable(Unreachable),
     /// The space's own address: programs here have no loopback.
     Own,
-    /// Port 0, address 0.0.0.0, or all ports of ours in use.
+    /// The space has no address of the peer's family.
+    Family,
+    /// Port 0, no host's address, or all ports of ours in use.
     Impossible,
 }
 
@@ -52,6 +70,7 @@ impl fmt::Display for ConnectFailed {
             ConnectFailed::Refused => f.write_str("connection refused: nobody listens there"),
             ConnectFailed::Unreachable(why) => why.fmt(f),
             ConnectFailed::Own => f.write_str("that is this space itself; it has no loopback"),
+            ConnectFailed::Family => f.write_str("this space has no address of that family"),
             ConnectFailed::Impossible => f.write_str("no connection can be made to that"),
         }
     }
@@ -71,10 +90,15 @@ impl fmt::Display for Lost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortInUse;
 
-fn socket() -> Socket<'static> {
-    let buffer = || SocketBuffer::new(vec![0; BUFFER]);
-    let mut socket = Socket::new(buffer(), buffer());
+fn socket(windows: Windows, burst: usize) -> Socket<'static> {
+    let buffer = |bytes| SocketBuffer::new(vec![0; bytes]);
+    // smoltcp sends what lies in a row: whole bursts do up to the ring's end.
+    let send = if windows.send > burst * 4 { windows.send / burst * burst } else { windows.send };
+    let mut socket = Socket::new(buffer(windows.receive), buffer(send));
     socket.set_nagle_enabled(false);
+    // Every turn of the machine acknowledges all that came in it, in what it sends if it sends
+    // anything: waiting would stall a peer whose window is one long segment.
+    socket.set_ack_delay(None);
     socket.set_timeout(Some(SILENCE));
     socket
 }
@@ -93,10 +117,10 @@ impl Net {
     /// After [`CONNECT_US`] at the latest.
     pub async fn connect(
         self: &Rc<Net>,
-        to: Ipv4Addr,
-        port: u16,
+        to: SocketAddr,
+        windows: Windows,
     ) -> Result<TcpStream, ConnectFailed> {
-        let (stream, near) = self.start(to, port)?;
+        let (stream, near) = self.start(to, windows)?;
         let outcome = poll_fn(|cx| {
             let mut inner = self.inner.borrow_mut();
             let socket = inner.tcp(stream.handle);
@@ -118,26 +142,34 @@ impl Net {
         }
     }
 
-    fn start(self: &Rc<Net>, to: Ipv4Addr, port: u16) -> Result<(TcpStream, u16), ConnectFailed> {
+    fn start(
+        self: &Rc<Net>,
+        to: SocketAddr,
+        windows: Windows,
+    ) -> Result<(TcpStream, u16), ConnectFailed> {
         let inner = &mut *self.inner.borrow_mut();
-        if inner.interface.ipv4_addr() == Some(to) {
+        let own = inner.identity.towards(to.ip()).ok_or(ConnectFailed::Family)?;
+        if own == to.ip() {
             return Err(ConnectFailed::Own);
+        }
+        if is_group(to.ip()) {
+            return Err(ConnectFailed::Impossible);
         }
         let near = inner.free_port().ok_or(ConnectFailed::Impossible)?;
         inner.unreachable.remove(&near);
-        let mut socket = socket();
+        let mut socket = socket(windows, inner.burst);
         socket
-            .connect(inner.interface.context(), (to, port), near)
+            .connect(inner.interface.context(), to, near)
             .map_err(|_| ConnectFailed::Impossible)?;
         let handle = inner.sockets.add(socket);
         Ok((TcpStream { net: self.clone(), handle, closed: false }, near))
     }
 
-    /// Listens on a port of every peer.
+    /// Listens on a port of every address, for every peer.
     ///
     /// # Errors
     /// If the port is taken or 0.
-    pub fn listen(self: &Rc<Net>, port: u16) -> Result<Listener, PortInUse> {
+    pub fn listen(self: &Rc<Net>, port: u16, windows: Windows) -> Result<Listener, PortInUse> {
         let mut inner = self.inner.borrow_mut();
         let taken = inner.sockets.iter().any(|(_, socket)| match socket {
             smoltcp::socket::Socket::Tcp(socket) => {
@@ -148,14 +180,21 @@ impl Net {
         if taken || port == 0 {
             return Err(PortInUse);
         }
-        let waiting = (0..BACKLOG).map(|_| inner.listening(port)).collect();
-        Ok(Listener { net: self.clone(), port, waiting })
+        let backlog = BACKLOG_BYTES / (windows.receive + windows.send);
+        let waiting =
+            (0..backlog.clamp(1, BACKLOG)).map(|_| inner.listening(port, windows)).collect();
+        Ok(Listener { net: self.clone(), port, windows, waiting })
     }
 }
 
+/// Whether an address is a group's or everybody's, which no connection goes to.
+fn is_group(address: IpAddr) -> bool {
+    address.is_multicast() || address.is_unspecified() || address == IpAddr::from([255; 4])
+}
+
 impl Inner {
-    fn listening(&mut self, port: u16) -> SocketHandle {
-        let mut socket = socket();
+    fn listening(&mut self, port: u16, windows: Windows) -> SocketHandle {
+        let mut socket = socket(windows, self.burst);
         let end = IpListenEndpoint { addr: None, port };
         socket.listen(end).expect("a fresh socket listens on a port that is not 0");
         self.sockets.add(socket)
@@ -164,11 +203,8 @@ impl Inner {
 
 impl TcpStream {
     /// The peer's address and port, while it is connected.
-    pub fn peer(&self) -> Option<(Ipv4Addr, u16)> {
-        let mut inner = self.net.inner.borrow_mut();
-        let end = inner.tcp(self.handle).remote_endpoint()?;
-        let smoltcp::wire::IpAddress::Ipv4(address) = end.addr;
-        Some((address, end.port))
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.net.inner.borrow_mut().tcp(self.handle).remote_endpoint().map(SocketAddr::from)
     }
 
     /// Reads some bytes into `buffer`; 0 at the end of what the peer sends.
@@ -190,6 +226,37 @@ impl TcpStream {
             }
         })
         .await
+    }
+
+    /// Passes over what has come, at least one byte; how many it were, 0 at the end.
+    ///
+    /// # Errors
+    /// [`Lost`].
+    pub async fn skip(&self) -> Result<usize, Lost> {
+        poll_fn(|cx| {
+            let mut inner = self.net.inner.borrow_mut();
+            let socket = inner.tcp(self.handle);
+            let mut total = 0;
+            loop {
+                match socket.recv(|bytes| (bytes.len(), bytes.len())) {
+                    Ok(0) if total == 0 => {
+                        socket.register_recv_waker(cx.waker());
+                        return Poll::Pending;
+                    }
+                    Ok(count @ 1..) => total += count,
+                    Ok(0) | Err(RecvError::Finished) => return Poll::Ready(Ok(total)),
+                    Err(RecvError::InvalidState) => return Poll::Ready(Err(Lost)),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Ends our direction; what was written still reaches the peer, and it may go on sending.
+    pub fn finish(&self) {
+        let mut inner = self.net.inner.borrow_mut();
+        inner.tcp(self.handle).close();
+        inner.next_us = Some(0);
     }
 
     /// Writes all of `bytes`.
@@ -231,6 +298,7 @@ impl Drop for TcpStream {
 pub struct Listener {
     net: Rc<Net>,
     port: u16,
+    windows: Windows,
     waiting: Vec<SocketHandle>,
 }
 
@@ -246,11 +314,12 @@ impl Listener {
                     // Gone before it was accepted: smoltcp listens again only by itself from SYN-RECEIVED.
                     State::Closed => {
                         inner.sockets.remove(*place);
-                        *place = inner.listening(self.port);
+                        *place = inner.listening(self.port, self.windows);
                         inner.tcp(*place).register_recv_waker(cx.waker());
                     }
                     _ => {
-                        let handle = core::mem::replace(place, inner.listening(self.port));
+                        let handle =
+                            core::mem::replace(place, inner.listening(self.port, self.windows));
                         let net = self.net.clone();
                         return Poll::Ready(TcpStream { net, handle, closed: false });
                     }

@@ -4,12 +4,12 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::future::{Future, poll_fn};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use core::pin::{Pin, pin};
 
 use super::{Arguments, Context, Micros, Usage, place};
 use crate::http::{Response, Url};
-use crate::net::{Net, TcpStream};
+use crate::net::{Net, TcpStream, Windows};
 
 /// How long an echo request may take, microseconds.
 const PING_US: u64 = 1_000_000;
@@ -22,7 +22,7 @@ const PIECE: usize = 32 * 1024;
 
 pub(super) async fn ping(context: &Context) -> Result<u8, Usage> {
     let mut arguments = Arguments::of(context);
-    let (mut host, mut count, mut interval_ms): (Option<Ipv4Addr>, u16, u64) = (None, 4, 1000);
+    let (mut host, mut count, mut interval_ms): (Option<IpAddr>, u16, u64) = (None, 4, 1000);
     while let Some(argument) = arguments.next() {
         match argument {
             "-c" => count = arguments.value()?,
@@ -68,11 +68,11 @@ pub(super) async fn echo(context: &Context) -> Result<u8, Usage> {
     }
     let port: u16 = port.filter(|port| *port != 0).ok_or(Usage)?;
     let Some(net) = context.net().await else { return Ok(1) };
-    let Ok(mut listener) = net.listen(port) else {
+    let Ok(mut listener) = net.listen(port, Windows::PLAIN) else {
         context.complain(format_args!("somebody listens there already"), port).await;
         return Ok(1);
     };
-    context.output.print(format_args!("listening on {}:{port}\n", net.address())).await;
+    context.listening(net, port).await;
     if once {
         let stream = listener.accept().await;
         drop(listener);
@@ -138,7 +138,7 @@ async fn get(
     target: Option<&str>,
 ) -> Result<(), alloc::string::String> {
     use alloc::string::ToString;
-    let stream = net.connect(url.address, url.port).await.map_err(|why| why.to_string())?;
+    let stream = net.connect(url.server, Windows::RECEIVE).await.map_err(|why| why.to_string())?;
     let request = url.request();
     stream.write_all(request.as_bytes()).await.map_err(|lost| lost.to_string())?;
     let files = &context.system.files;

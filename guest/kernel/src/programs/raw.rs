@@ -3,18 +3,25 @@
 use alloc::vec::Vec;
 
 use super::{Context, Usage};
+use crate::link::{HEADER, LONGEST};
 
 /// Most frames' worth of patience, microseconds.
 const LIMIT_US: u64 = 1_000_000;
 
 pub(super) async fn raw(context: &Context) -> Result<u8, Usage> {
-    let frames: Option<Vec<_>> = context.arguments.iter().map(|text| bytes(text)).collect();
-    let frames = frames.filter(|frames| !frames.is_empty()).ok_or(Usage)?;
+    let (header, frames) = match &context.arguments[..] {
+        [option, header, frames @ ..] if option == "-g" => {
+            (bytes(header).filter(|header| header.len() == HEADER).ok_or(Usage)?, frames)
+        }
+        frames => (alloc::vec![0; HEADER], frames),
+    };
+    let packets: Option<Vec<_>> = frames.iter().map(|text| packet(&header, text)).collect();
+    let packets = packets.filter(|packets| !packets.is_empty()).ok_or(Usage)?;
     let Some(net) = context.net().await else { return Ok(1) };
-    let count = frames.len();
-    frames.into_iter().for_each(|frame| net.send_frame(frame));
+    let count = packets.len();
+    packets.into_iter().for_each(|packet| net.send_packet(packet));
     let end_us = context.system.timers.now_us() + LIMIT_US;
-    while net.frames_waiting() > 0 {
+    while net.packets_waiting() > 0 {
         if context.system.timers.now_us() >= end_us {
             context.complain(format_args!("the network device takes no frames"), "raw").await;
             return Ok(1);
@@ -25,14 +32,19 @@ pub(super) async fn raw(context: &Context) -> Result<u8, Usage> {
     Ok(0)
 }
 
+/// The packet of a frame written in hexadecimal; `None` if it is malformed or of no frame's length.
+fn packet(header: &[u8], text: &str) -> Option<Vec<u8>> {
+    let frame = bytes(text).filter(|frame| (14..=LONGEST - HEADER).contains(&frame.len()))?;
+    Some([header, &frame].concat())
+}
+
 /// Bytes written in hexadecimal; spaces and colons between them are allowed.
-/// `None` if they are malformed or no Ethernet frame's length.
 fn bytes(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u32>> =
         text.chars().filter(|c| !matches!(c, ':' | ' ')).map(|c| c.to_digit(16)).collect();
     let (pairs, odd) = digits.as_ref()?.as_chunks::<2>();
     let bytes: Vec<u8> = pairs.iter().map(|[high, low]| (high << 4 | low) as u8).collect();
-    (odd.is_empty() && (14..=1514).contains(&bytes.len())).then_some(bytes)
+    odd.is_empty().then_some(bytes)
 }
 
 #[cfg(test)]
@@ -41,10 +53,11 @@ mod tests {
 
     #[test]
     fn frames_are_hexadecimal_and_of_a_frames_length() {
-        assert_eq!(bytes(&"ff".repeat(14)), Some(alloc::vec![0xff; 14]));
-        assert_eq!(bytes(&"0a:B1 ".repeat(7)), Some([0x0a, 0xb1].repeat(7)));
-        for bad in ["ff".repeat(13), "ff".repeat(1515), "f".repeat(29), "gg".repeat(14)] {
-            assert_eq!(bytes(&bad), None);
+        let frame = |text: &str| packet(&[7; HEADER], text).map(|packet| packet[HEADER..].to_vec());
+        assert_eq!(frame(&"ff".repeat(14)), Some(alloc::vec![0xff; 14]));
+        assert_eq!(frame(&"0a:B1 ".repeat(7)), Some([0x0a, 0xb1].repeat(7)));
+        for bad in ["ff".repeat(13), "ff".repeat(LONGEST), "f".repeat(29), "gg".repeat(14)] {
+            assert_eq!(frame(&bad), None);
         }
     }
 }

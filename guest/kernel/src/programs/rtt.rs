@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 use core::cell::Cell;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::{Arguments, Context, Micros, Usage, place};
-use crate::net::TcpStream;
+use crate::net::{TcpStream, Windows};
 
 /// How long one round trip may take, microseconds.
 const LIMIT_US: u64 = 5_000_000;
@@ -14,8 +14,7 @@ const LIMIT_US: u64 = 5_000_000;
 const MAX_COUNT: usize = 1_000_000;
 
 struct Options {
-    host: Ipv4Addr,
-    port: u16,
+    to: SocketAddr,
     count: usize,
     warmup: usize,
     json: bool,
@@ -25,7 +24,7 @@ struct Options {
 impl Options {
     fn parse(context: &Context) -> Result<Options, Usage> {
         let mut arguments = Arguments::of(context);
-        let (mut host, mut port) = (None, None);
+        let (mut host, mut port): (Option<IpAddr>, _) = (None, None);
         let (mut count, mut warmup, mut json, mut raw) = (1000, 100, false, false);
         while let Some(argument) = arguments.next() {
             match argument {
@@ -41,18 +40,17 @@ impl Options {
         if count == 0 || count > MAX_COUNT || warmup > MAX_COUNT {
             return Err(Usage);
         }
-        Ok(Options { host, port, count, warmup, json, raw })
+        Ok(Options { to: SocketAddr::new(host, port), count, warmup, json, raw })
     }
 }
 
 pub(super) async fn rtt(context: &Context) -> Result<u8, Usage> {
     let options = Options::parse(context)?;
     let Some(net) = context.net().await else { return Ok(1) };
-    let (host, port) = (options.host, options.port);
-    let stream = match net.connect(host, port).await {
+    let stream = match net.connect(options.to, Windows::PLAIN).await {
         Ok(stream) => stream,
         Err(why) => {
-            context.complain(format_args!("{why}"), format_args!("{host}:{port}")).await;
+            context.complain(format_args!("{why}"), options.to).await;
             return Ok(1);
         }
     };
@@ -79,7 +77,7 @@ pub(super) async fn rtt(context: &Context) -> Result<u8, Usage> {
     if outcome != Some(true) {
         let why = if outcome.is_none() { "no answer within 5 s" } else { "the connection ended" };
         let what = format_args!("{why}, after {} round trips", done.get());
-        context.complain(what, format_args!("{host}:{port}")).await;
+        context.complain(what, options.to).await;
         return Ok(1);
     }
     stream.close();

@@ -137,7 +137,7 @@ fn echo_serves_one_peer_and_ends_with_it() {
         }
     }
     assert_eq!(heard, b"hello");
-    assert_eq!(started.outcome(), Some(said("listening on 192.0.2.10:9\n")));
+    assert_eq!(started.outcome(), Some(said("listening on 192.0.2.10:9 [2001:db8::10]:9\n")));
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn settings(root: &Path) -> Settings {
     Settings {
         spawned_ns: 0,
         name: "red".into(),
-        address: [192, 0, 2, 10].into(),
+        addresses: vec![[192, 0, 2, 10].into()],
         peer: None,
         mac: [2; 6],
         mtu: 1400,
