@@ -144,6 +144,30 @@ impl RttOptions {
     }
 }
 
+#[derive(Args, Clone, Copy)]
+struct FlowOptions {
+    /// For at most so many seconds
+    #[arg(short = 't', long, default_value_t = 2.0, value_parser = seconds)]
+    seconds: f64,
+    /// At most so many bytes
+    #[arg(short, long, default_value_t = u64::MAX)]
+    bytes: u64,
+    /// Datagrams instead of a stream
+    #[arg(long)]
+    udp: bool,
+    /// Bytes of each datagram
+    #[arg(short, long, default_value_t = 1200)]
+    size: usize,
+    /// Bits of datagrams a second; 0: as fast as they go
+    #[arg(short, long, default_value_t = 0)]
+    rate: u64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "not a number of seconds from 0 to 3600".to_owned())
+}
+
 #[derive(Subcommand)]
 enum Tool {
     /// Measure TCP round trips of 1 byte
@@ -158,6 +182,18 @@ enum Tool {
     Echo {
         /// Where to listen
         address: SocketAddr,
+    },
+    /// Take what tcp-send, udp-send and source send, and count it
+    Sink {
+        /// Where to listen, TCP and UDP
+        address: SocketAddr,
+    },
+    /// Measure throughput to a sink, tcp-receive or udp-receive
+    Source {
+        /// Where it listens
+        sink: SocketAddr,
+        #[command(flatten)]
+        flow: FlowOptions,
     },
     /// A minimal HTTP file server
     Http {

@@ -1,5 +1,6 @@
 //! Plain programs for the demo's hosts: what any blocking program would do.
 
+mod flow;
 mod http;
 
 use std::io::{self, Read, Write};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use crate::failure::{Failure, Outcome, While};
 use crate::report::Distribution;
 
+pub use flow::{Amount, send_datagrams, send_stream, sink};
 pub use http::serve as serve_http;
 
 /// Longest wait for one answer.

@@ -40,6 +40,16 @@ pub(super) fn tool(what: Tool) -> Outcome<()> {
             say!("{}", serde_json::to_string(&measured).expect("figures are JSON"));
             Ok(())
         }
+        Tool::Sink { address } => tool::sink(address),
+        Tool::Source { sink, flow } => {
+            let amount = tool::Amount { seconds: flow.seconds, bytes: flow.bytes };
+            let measured = match flow.udp {
+                true => tool::send_datagrams(sink, amount, flow.size, flow.rate)?,
+                false => tool::send_stream(sink, amount)?,
+            };
+            say!("{}", serde_json::to_string(&measured).expect("figures are JSON"));
+            Ok(())
+        }
         Tool::Echo { address } => tool::echo(address),
         Tool::Http { directory, address } => tool::serve_http(&directory, address),
     }
