@@ -31,6 +31,8 @@ enum Command {
     Up {
         /// Its configuration (TOML)
         file: PathBuf,
+        #[command(flatten)]
+        keys: SessionKeys,
     },
     /// Run a program inside a space: stdio, exit status, Ctrl-C
     Run {
@@ -63,6 +65,8 @@ enum Command {
     Bare {
         /// The configuration (TOML)
         file: PathBuf,
+        #[command(flatten)]
+        keys: SessionKeys,
     },
     /// Three hosts, two personal networks: the main job, shown and measured
     Demo(Form),
@@ -110,6 +114,14 @@ enum Command {
     /// The round-trip bench, inside its namespaces
     #[command(hide = true)]
     BenchRttInside(RttOptions),
+}
+
+/// What key management hands over, until it does so itself.
+#[derive(Args)]
+struct SessionKeys {
+    /// Pairs of SAs (JSON) in the place of those of the file
+    #[arg(long, hide = true, value_name = "PATH")]
+    session_keys: Option<PathBuf>,
 }
 
 /// For people, or for programs.
@@ -209,13 +221,13 @@ impl Cli {
     pub(crate) fn run(self) -> Outcome<ExitCode> {
         let done = |outcome: Outcome<()>| outcome.map(|()| ExitCode::SUCCESS);
         match self.command {
-            Command::Up { file } => done(space::up(&file)),
+            Command::Up { file, keys } => done(space::up(&file, keys.session_keys.as_deref())),
             Command::Run { name, program } => run::run(&name, program),
             Command::Ls(form) => done(listing::ls(form.json)),
             Command::Inspect { name, form } => done(listing::inspect(&name, form.json)),
             Command::Stop { name } => done(space::stop(&name)),
             Command::Rm { name } => done(space::remove(&name)),
-            Command::Bare { file } => done(bare::bare(&file)),
+            Command::Bare { file, keys } => done(bare::bare(&file, keys.session_keys.as_deref())),
             Command::Demo(form) => demo::start(form.json),
             Command::Doctor(form) => doctor::doctor(form.json),
             Command::Bench { what: Bench::Rtt(options) } => {

@@ -4,14 +4,21 @@
 //! line, section, field, what is wrong and what to do.
 
 mod keys;
+mod overlay;
+mod policy;
 mod raw;
+mod sa;
+mod session;
 #[cfg(test)]
 mod tests;
+mod traffic;
+mod word;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use switch::overlay::Overlay;
+use switch::overlay::{Overlay, SaPair};
+use toml::Spanned;
 
 /// What is wrong with a configuration file, printed as
 /// `FILE:LINE: [section] field: what is wrong; what to do`.
@@ -24,6 +31,14 @@ pub enum Mistake {
         file: String,
         /// Why.
         source: std::io::Error,
+    },
+    /// What `--session-keys` names holds no SAs for this file.
+    #[error("{file}: {what}")]
+    Session {
+        /// The file as the user named it.
+        file: String,
+        /// What is wrong; what to do.
+        what: String,
     },
     /// A line says something that has no meaning here.
     #[error("{file}:{line}: {place}: {what}")]
@@ -50,7 +65,7 @@ pub struct Config {
     pub spin_us: Option<u32>,
     /// Longest spin of the guest before it sleeps, microseconds.
     pub guest_spin_us: Option<u32>,
-    /// What the space is bound to: one pair of SAs.
+    /// What the space is bound to.
     pub overlay: Overlay,
     /// The directory of the parent that is seen inside; `None`: an empty file space.
     pub root: Option<PathBuf>,
@@ -92,17 +107,26 @@ impl std::fmt::Display for SpaceName {
     }
 }
 
+/// Where the SAs come from.
+enum Keyed {
+    /// The file itself.
+    ByFile,
+    /// A file of session keys, by its name, and what it holds.
+    BySession(String, Vec<SaPair>),
+}
+
 impl Config {
-    /// Reads and converts a file.
+    /// Reads and converts a file; its SAs are those of the file `session_keys`, if one is named.
     ///
     /// # Errors
-    /// The first [`Mistake`] of the file.
-    pub fn read(path: &Path) -> Result<Self, Mistake> {
+    /// The first [`Mistake`] of either file.
+    pub fn read(path: &Path, session_keys: Option<&Path>) -> Result<Self, Mistake> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|source| Mistake::Unreadable { file: file.clone(), source })?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Self::parse(&file, &stem, &text)
+        let keyed = session_keys.map_or(Ok(Keyed::ByFile), session::read)?;
+        Self::convert(&file, &stem, &text, keyed)
     }
 
     /// Converts the text of a file; `stem` names the space if the text does not.
@@ -110,11 +134,20 @@ impl Config {
     /// # Errors
     /// The first [`Mistake`] of the text.
     pub fn parse(file: &str, stem: &str, text: &str) -> Result<Self, Mistake> {
+        Self::convert(file, stem, text, Keyed::ByFile)
+    }
+
+    fn convert(file: &str, stem: &str, text: &str, keyed: Keyed) -> Result<Self, Mistake> {
         let source = Source { file, text };
         let raw: raw::File = toml::from_str(text)
             .map_err(|error| source.mistake(error.span(), None, one_line(error.message())))?;
-        raw.convert(&source, stem)
+        raw.convert(&source, stem, keyed)
     }
+}
+
+/// A mistake of one value.
+fn at<T>(source: &Source<'_>, value: &Spanned<T>, what: impl Into<String>) -> Mistake {
+    source.mistake(Some(value.span()), None, what.into())
 }
 
 /// The parser's words, on one line, as what is wrong; and what to do.
@@ -141,29 +174,32 @@ struct Source<'a> {
 impl Source<'_> {
     /// A mistake at `span`; the place is `[section] field` unless `place` says otherwise.
     fn mistake(&self, span: Option<Range<usize>>, place: Option<&str>, what: String) -> Mistake {
-        let start = span.map_or(0, |span| span.start.min(self.text.len()));
-        let line = self.text[..start].matches('\n').count() + 1;
+        let line = self.line(span.map_or(0, |span| span.start));
         let place = place.map_or_else(|| self.place(line), str::to_owned);
         Mistake::Line { file: self.file.to_owned(), line, place, what }
     }
 
-    /// The section a line belongs to and the field it sets.
+    /// The line of a byte, from 1.
+    fn line(&self, offset: usize) -> usize {
+        self.text[..offset.min(self.text.len())].matches('\n').count() + 1
+    }
+
+    /// The section a line belongs to and the field it sets, or a line before it began to.
     fn place(&self, line: usize) -> String {
-        let mut section = "[file]";
+        let (mut section, mut field) = ("[file]", None);
         for text in self.text.lines().take(line) {
             let text = text.trim();
-            if let Some(end) = text.find(']')
-                && text.starts_with('[')
-            {
-                section = &text[..=end];
+            let close = if text.starts_with("[[") { "]]" } else { "]" };
+            match (text.find(close), text.split_once('=')) {
+                (Some(end), _) if text.starts_with('[') => {
+                    (section, field) = (&text[..end + close.len()], None);
+                }
+                // The next line of a list.
+                _ if text.starts_with(['"', '\'']) => {}
+                (_, Some((name, _))) if !text.starts_with(['[', '#']) => field = Some(name.trim()),
+                _ => field = None,
             }
         }
-        let text = self.text.lines().nth(line - 1).unwrap_or_default().trim();
-        match text.split_once('=') {
-            Some((field, _)) if !text.starts_with(['[', '#']) => {
-                format!("{section} {}", field.trim())
-            }
-            _ => section.to_owned(),
-        }
+        field.map_or_else(|| section.to_owned(), |field| format!("{section} {field}"))
     }
 }

@@ -8,8 +8,9 @@ use crate::config::Config;
 use crate::failure::{Outcome, While};
 
 /// Runs in the foreground until SIGINT or SIGTERM.
-pub(super) fn bare(file: &Path) -> Outcome<()> {
-    let config = Config::read(file).or_fail(|| "the configuration cannot be used".to_owned())?;
+pub(super) fn bare(file: &Path, session_keys: Option<&Path>) -> Outcome<()> {
+    let config = Config::read(file, session_keys)
+        .or_fail(|| "the configuration cannot be used".to_owned())?;
     let (local, peer) = (config.overlay.local, config.overlay.peer);
     let options = Options {
         device: "portspace%d".to_owned(),

@@ -7,8 +7,9 @@ use crate::failure::{Outcome, While};
 use crate::lifecycle::Spaces;
 
 /// Creates and starts a space.
-pub(super) fn up(file: &Path) -> Outcome<()> {
-    let config = Config::read(file).or_fail(|| "the configuration cannot be used".to_owned())?;
+pub(super) fn up(file: &Path, session_keys: Option<&Path>) -> Outcome<()> {
+    let config = Config::read(file, session_keys)
+        .or_fail(|| "the configuration cannot be used".to_owned())?;
     let (name, address, peer) = (config.name.clone(), config.overlay.local, config.overlay.peer);
     let status = Spaces::open()?.up(file, config)?;
     let ready = status.ready_ns.unwrap_or(status.started_ns) - status.started_ns;

@@ -1,9 +1,6 @@
 //! Ciphers and keys of manual SAs: names, lengths, hex digits.
 
-use switch::overlay::{Cipher, Key};
-
-/// Bytes of an HMAC-SHA2-256-128 key: RFC 4868 2.1.1 allows no other length.
-pub(super) const AUTH_KEY_BYTES: usize = 32;
+use switch::overlay::{Cipher, Integrity, Key};
 
 /// The cipher a configuration names.
 ///
@@ -20,7 +17,20 @@ pub(super) fn cipher_named(name: &str) -> Result<Cipher, String> {
         } else {
             "is no cipher of a manual SA"
         };
-        format!("{name:?} {why}; use \"aes-cbc-256\", \"aes-cbc-128\" or \"null\"")
+        format!("{name:?} {why}; use \"aes-cbc-256\", \"aes-cbc-192\", \"aes-cbc-128\" or \"null\"")
+    })
+}
+
+/// The integrity algorithm a configuration names.
+///
+/// # Errors
+/// What is wrong and what to do.
+pub(super) fn integrity_named(name: &str) -> Result<Integrity, String> {
+    let named = Integrity::ALL.into_iter().find(|&integrity| integrity.name() == name);
+    named.ok_or_else(|| {
+        format!(
+            "{name:?} is no integrity algorithm of a manual SA; use \"hmac-sha256\", \"hmac-sha384\" or \"hmac-sha512\""
+        )
     })
 }
 

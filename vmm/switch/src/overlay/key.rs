@@ -33,6 +33,17 @@ impl Key {
         Ok(Key(bytes))
     }
 
+    /// Writes it as hexadecimal digits.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 2));
+        for byte in self.0.iter() {
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        text
+    }
+
     /// Takes the bytes over.
     pub fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Key {
         Key(bytes)
@@ -62,13 +73,7 @@ impl fmt::Debug for Key {
 
 impl Serialize for Key {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 2));
-        for byte in self.0.iter() {
-            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            text.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-        serializer.serialize_str(&text)
+        serializer.serialize_str(&self.to_hex())
     }
 }
 
