@@ -39,14 +39,16 @@ const REMEMBERED: usize = 256;
 pub struct Spd<A> {
     /// Most specific first, so that the first match is the best one.
     policies: Vec<Policy<A>>,
-    /// Decisions of `policies` as they are, each at the place of its flow; empty
-    /// if there are few policies.
-    remembered: Vec<Option<(Flow, Action<A>)>>,
+    /// How many packets each of `policies` decided about.
+    hits: Vec<u64>,
+    /// Decisions of `policies` as they are, each at the place of its flow: which of
+    /// them matched, if one did. Empty if there are few policies.
+    remembered: Vec<Option<(Flow, Option<usize>)>>,
 }
 
 impl<A> Default for Spd<A> {
     fn default() -> Self {
-        Spd { policies: Vec::new(), remembered: Vec::new() }
+        Spd { policies: Vec::new(), hits: Vec::new(), remembered: Vec::new() }
     }
 }
 
@@ -61,11 +63,14 @@ impl<A: Copy + PartialEq> Spd<A> {
         let rank = rank(&policy.selector);
         let at = self.policies.partition_point(|other| self::rank(&other.selector) <= rank);
         self.policies.insert(at, policy);
+        self.hits.insert(at, 0);
         self.forget();
     }
 
     /// Removes every policy that protects by `sa`.
     pub fn remove(&mut self, sa: A) {
+        let mut stay = self.policies.iter().map(|policy| policy.action != Action::Protect(sa));
+        self.hits.retain(|_| stay.next().unwrap_or(true));
         self.policies.retain(|policy| policy.action != Action::Protect(sa));
         self.forget();
     }
@@ -83,24 +88,31 @@ impl<A: Copy + PartialEq> Spd<A> {
         &self.policies
     }
 
-    /// What the best match does with a packet of `flow`.
+    /// How many packets of either direction each of [`Spd::policies`] decided about.
+    pub fn hits(&self) -> &[u64] {
+        &self.hits
+    }
+
+    /// What the best match does with a packet of `flow`; it is counted.
     ///
     /// A later fragment is discarded where a policy asks for its ports: it must
     /// not take another way than the fragment that shows them (RFC 4301 7).
     #[inline]
     pub fn best(&mut self, flow: &Flow) -> Action<A> {
-        if self.remembered.is_empty() {
-            return search(&self.policies, flow);
-        }
-        let place = &mut self.remembered[place(flow)];
-        match place {
-            Some((remembered, action)) if remembered == flow => *action,
-            _ => {
-                let action = search(&self.policies, flow);
-                *place = Some((*flow, action));
-                action
-            }
-        }
+        let found = match self.remembered.is_empty() {
+            true => search(&self.policies, flow),
+            false => match &mut self.remembered[place(flow)] {
+                Some((remembered, found)) if remembered == flow => *found,
+                place => {
+                    let found = search(&self.policies, flow);
+                    *place = Some((*flow, found));
+                    found
+                }
+            },
+        };
+        let Some(index) = found else { return Action::Discard };
+        self.hits[index] += 1;
+        self.policies[index].action
     }
 
     /// Checks a packet that was opened by an SA of the pair `sa`, which is for the
@@ -121,16 +133,16 @@ impl<A: Copy + PartialEq> Spd<A> {
     }
 }
 
-/// The action of the first match.
-fn search<A: Copy>(policies: &[Policy<A>], flow: &Flow) -> Action<A> {
-    for policy in policies {
+/// The first match; none if it would take ports to know it.
+fn search<A>(policies: &[Policy<A>], flow: &Flow) -> Option<usize> {
+    for (index, policy) in policies.iter().enumerate() {
         match policy.selector.matches(flow) {
-            Match::Yes => return policy.action,
+            Match::Yes => return Some(index),
             Match::No => {}
-            Match::Unknown => return Action::Discard,
+            Match::Unknown => return None,
         }
     }
-    Action::Discard
+    None
 }
 
 /// Where the decision for a flow is remembered. A guest that makes flows meet in one

@@ -281,7 +281,7 @@ fn lead_into(tun: &Tun, tunnel: &Tunnel) -> Result<(), Failure> {
         route::add_address(tun.name(), own, bits(own))?;
     }
     let mut led = Vec::new();
-    for policy in tunnel.policies() {
+    for (policy, _) in tunnel.policies() {
         let (range, own) = (policy.selector.remote, policy.selector.local.first());
         if matches!(policy.action, esp::Action::Protect(_)) && !led.contains(&range) {
             for (network, prefix_bits) in range.prefixes() {

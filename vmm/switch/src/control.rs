@@ -1,42 +1,46 @@
 //! The switch's control socket: one JSON message per datagram, descriptors beside it.
+//!
+//! Lists are asked for in parts, so that no answer is long or keeps packets waiting.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sys::seqpacket::{Connection, Incoming, MAX_MESSAGE};
 use zeroize::Zeroizing;
 
+use crate::capture::Layer;
 use crate::frame::Mac;
+use crate::metrics::Cursor;
 use crate::overlay::{Overlay, SaPair};
+pub use crate::status::{LoopCounters, Page, PairStatus, PolicyStatus, SpaceStatus, Status};
 
 /// What is asked of the switch.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Bind a space to an overlay; answered with [`Reply::Attached`] and a vhost-user socket.
+    /// Bind a space to an overlay; answered with [`Reply::Attached`] and a vhost-user socket,
+    /// which the space ends with.
     Attach {
         /// The space's name, for listings; not in use.
         space: String,
         /// Its overlay, keys included.
         overlay: Overlay,
     },
-    /// As [`Request::Attach`], but the machine is whoever connects to the listening socket beside this
-    /// message, one front end after the other; the space goes with who asked for it.
+    /// The same for foreign machines, which connect to the listening socket beside this message,
+    /// one after the other; answered with [`Reply::Attached`]. The space ends with this client.
     Plug {
-        /// The space's name.
+        /// The space's name, for listings; not in use.
         space: String,
-        /// Its overlay.
+        /// Its overlay, keys included.
         overlay: Overlay,
     },
     /// Give a space further pairs of SAs, all or none; answered with [`Reply::Done`].
     Extend {
         /// The space's name.
         space: String,
-        /// The pairs.
+        /// Keys included.
         sas: Vec<SaPair>,
     },
     /// Let a space go; answered with [`Reply::Done`].
@@ -44,25 +48,72 @@ pub enum Request {
         /// The space's name.
         space: String,
     },
-    /// Say what is going on; answered with [`Reply::Status`].
+    /// Say how the switch is; answered with [`Reply::Status`], without spaces.
     Status,
+    /// List spaces; answered with [`Reply::Spaces`], without their SAs and policies.
+    Spaces {
+        /// 0, or where the part before ended.
+        from: u64,
+    },
+    /// Show one space; answered with [`Reply::Spaces`], likewise.
+    Space {
+        /// Its name.
+        space: String,
+    },
+    /// List a space's SAs; answered with [`Reply::Pairs`].
+    Pairs {
+        /// The space's name.
+        space: String,
+        /// 0, or where the part before ended.
+        from: u64,
+    },
+    /// List a space's policies; answered with [`Reply::Policies`].
+    Policies {
+        /// The space's name.
+        space: String,
+        /// 0, or where the part before ended.
+        from: u64,
+    },
+    /// Give all counters as OpenMetrics text; answered with [`Reply::Metrics`].
+    Metrics {
+        /// The default, or where the part before ended.
+        from: Cursor,
+    },
+    /// Copy a space's packets; answered with [`Reply::Done`] and a pipe of records
+    /// ([`crate::capture::Reader`]).
+    Capture {
+        /// The space's name.
+        space: String,
+        /// Which packets.
+        layer: Layer,
+        /// Most bytes of each.
+        snaplen: u32,
+    },
 }
 
 /// What the switch answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
-    /// The space is attached until the vhost-user connection beside this message ends.
-    Attached {
-        /// The space's Ethernet address.
-        mac: Mac,
-        /// The longest IP packet that fits its SAs, bytes.
-        mtu: u16,
-    },
+    /// The space is attached.
+    Attached(Extent),
     /// Done.
     Done,
-    /// What is going on.
+    /// How the switch is.
     Status(Status),
+    /// Some spaces.
+    Spaces(Page<SpaceStatus>),
+    /// Some SAs.
+    Pairs(Page<PairStatus>),
+    /// Some policies.
+    Policies(Page<PolicyStatus>),
+    /// Some counters.
+    Metrics {
+        /// Whole lines.
+        text: String,
+        /// Where the next part begins, if there is one.
+        next: Option<Cursor>,
+    },
     /// Nothing was changed.
     Refused {
         /// What is wrong and what to do, in one sentence.
@@ -70,127 +121,13 @@ pub enum Reply {
     },
 }
 
-/// The switch at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// In the order of their places.
-    pub spaces: Vec<SpaceStatus>,
-    /// Packets from outside that belonged to no space, by reason.
-    pub strays: BTreeMap<String, u64>,
-    /// What the loop did.
-    pub turns: LoopCounters,
-}
-
-/// How a loop spent its time since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoopCounters {
-    /// Spins that ended with work.
-    pub spins_won: u64,
-    /// Spins that ended with sleep.
-    pub spins_lost: u64,
-    /// Times the loop slept and was woken.
-    pub wakeups: u64,
-    /// System calls that received, those that found nothing included.
-    pub receive_calls: u64,
-    /// System calls that sent.
-    pub send_calls: u64,
-    /// Packets the kernel did not take.
-    pub send_lost: u64,
-    /// Notifications sent to guests.
-    pub notifications: u64,
-    /// NAT keepalives sent.
-    #[serde(default)]
-    pub keepalives: u64,
-}
-
-/// One space.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpaceStatus {
-    /// Its name.
-    pub space: String,
-    /// Its own address, and the UDP port of its ESP.
-    pub local: SocketAddr,
-    /// Where its ESP goes.
-    pub peer: SocketAddr,
+/// What a space was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
     /// Its Ethernet address.
     pub mac: Mac,
-    /// The longest IP packet that fits, bytes.
+    /// The longest IP packet that fits its SAs, bytes.
     pub mtu: u16,
-    /// Whether the guest's driver runs both of its queues.
-    pub running: bool,
-    /// When the first packet from the peer was given to the guest; nanoseconds of CLOCK_MONOTONIC.
-    pub first_answer_ns: Option<u64>,
-    /// Packets dropped outside of its SAs, by reason.
-    pub drops: BTreeMap<String, u64>,
-    /// Its SAs.
-    pub pairs: Vec<PairStatus>,
-}
-
-/// Two SAs of a space.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PairStatus {
-    /// From the peer.
-    pub inbound: InboundStatus,
-    /// To the peer.
-    pub outbound: OutboundStatus,
-}
-
-/// One inbound SA.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InboundStatus {
-    /// Its number.
-    pub spi: u32,
-    /// How the peer encrypts.
-    pub cipher: String,
-    /// Packets opened.
-    pub packets: u64,
-    /// Payload bytes opened.
-    pub bytes: u64,
-    /// The highest sequence number accepted: the top of the replay window.
-    pub sequence: u64,
-    /// The window's size, packets.
-    pub window: u16,
-    /// Packets discarded, by reason.
-    pub drops: BTreeMap<String, u64>,
-}
-
-/// One outbound SA.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutboundStatus {
-    /// Its number.
-    pub spi: u32,
-    /// How it encrypts.
-    pub cipher: String,
-    /// Packets sealed.
-    pub packets: u64,
-    /// Payload bytes sealed.
-    pub bytes: u64,
-    /// The last sequence number used.
-    pub sequence: u64,
-}
-
-impl PairStatus {
-    pub(crate) fn new(inbound: &esp::InboundSa, outbound: &esp::OutboundSa) -> PairStatus {
-        let drops = inbound.discards().iter().filter(|(_, count)| *count > 0);
-        PairStatus {
-            inbound: InboundStatus {
-                spi: inbound.spi().number(),
-                cipher: inbound.suite().name().into(),
-                packets: inbound.packets(),
-                bytes: inbound.bytes(),
-                sequence: inbound.top(),
-                window: inbound.window().packets(),
-                drops: drops.map(|(reason, count)| (reason.name().into(), count)).collect(),
-            },
-            outbound: OutboundStatus {
-                spi: outbound.spi().number(),
-                cipher: outbound.suite().name().into(),
-                packets: outbound.packets(),
-                bytes: outbound.bytes(),
-                sequence: outbound.sequence(),
-            },
-        }
-    }
 }
 
 /// Why the switch could not be asked, or did not do it.
@@ -248,27 +185,16 @@ impl Client {
     /// [`Failure`].
     pub fn attach(&self, space: &str, overlay: Overlay) -> Result<Attached, Failure> {
         let request = Request::Attach { space: space.into(), overlay };
-        match self.ask(&request, &[])? {
-            (Reply::Attached { mac, mtu }, Some(vhost_user)) => {
+        match self.ask(&request)? {
+            (Reply::Attached(Extent { mac, mtu }), Some(vhost_user)) => {
                 Ok(Attached { mac, mtu, vhost_user })
             }
             (other, _) => Err(unexpected(other)),
         }
     }
 
-    /// Gives a space further pairs of SAs, all or none.
-    ///
-    /// # Errors
-    /// [`Failure`]; refused with what is wrong with one of them.
-    pub fn extend(&self, space: &str, sas: Vec<SaPair>) -> Result<(), Failure> {
-        match self.ask(&Request::Extend { space: space.into(), sas }, &[])? {
-            (Reply::Done, _) => Ok(()),
-            (other, _) => Err(unexpected(other)),
-        }
-    }
-
-    /// Binds a space to an overlay whose machine is whoever connects to `socket`, one front end after
-    /// the other; the space goes with this client.
+    /// Binds a space to an overlay whose machines connect to `listener`, a listening stream
+    /// socket. It lasts as long as this client.
     ///
     /// # Errors
     /// [`Failure`].
@@ -276,12 +202,29 @@ impl Client {
         &self,
         space: &str,
         overlay: Overlay,
-        socket: BorrowedFd<'_>,
-    ) -> Result<(Mac, u16), Failure> {
-        match self.ask(&Request::Plug { space: space.into(), overlay }, &[socket])? {
-            (Reply::Attached { mac, mtu }, _) => Ok((mac, mtu)),
+        listener: BorrowedFd<'_>,
+    ) -> Result<Extent, Failure> {
+        let request = Request::Plug { space: space.into(), overlay };
+        match self.ask_with(&request, &[listener])? {
+            (Reply::Attached(extent), _) => Ok(extent),
             (other, _) => Err(unexpected(other)),
         }
+    }
+
+    /// Gives a space further pairs of SAs, a part at a time.
+    ///
+    /// # Errors
+    /// [`Failure`]; the parts before are kept.
+    pub fn extend(&self, space: &str, sas: Vec<SaPair>) -> Result<(), Failure> {
+        let mut sas = sas.into_iter().peekable();
+        while sas.peek().is_some() {
+            let sas = sas.by_ref().take(PAIRS_AT_ONCE).collect();
+            match self.ask(&Request::Extend { space: space.into(), sas })? {
+                (Reply::Done, _) => {}
+                (other, _) => return Err(unexpected(other)),
+            }
+        }
+        Ok(())
     }
 
     /// Lets a space go.
@@ -289,24 +232,148 @@ impl Client {
     /// # Errors
     /// [`Failure`]; refused if there is none of this name.
     pub fn detach(&self, space: &str) -> Result<(), Failure> {
-        match self.ask(&Request::Detach { space: space.into() }, &[])? {
+        match self.ask(&Request::Detach { space: space.into() })? {
             (Reply::Done, _) => Ok(()),
             (other, _) => Err(unexpected(other)),
         }
     }
 
-    /// What is going on.
+    /// Everything that is going on. Of very many SAs it takes a while: see [`Client::overview`].
     ///
     /// # Errors
     /// [`Failure`].
     pub fn status(&self) -> Result<Status, Failure> {
-        match self.ask(&Request::Status, &[])? {
-            (Reply::Status(status), _) => Ok(status),
+        let mut status = self.overview()?;
+        let mut whole = Vec::with_capacity(status.spaces.len());
+        for space in status.spaces {
+            // One that has gone meanwhile is left out.
+            whole.extend(self.fill(space)?);
+        }
+        status.spaces = whole;
+        Ok(status)
+    }
+
+    /// The same without SAs and policies.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn overview(&self) -> Result<Status, Failure> {
+        let mut status = match self.ask(&Request::Status)? {
+            (Reply::Status(status), _) => status,
+            (other, _) => return Err(unexpected(other)),
+        };
+        self.pages(|from| Request::Spaces { from }, spaces, |space| status.spaces.push(space))?;
+        Ok(status)
+    }
+
+    /// One space with its SAs and policies; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn space(&self, name: &str) -> Result<Option<SpaceStatus>, Failure> {
+        let mut found = None;
+        let request = |_| Request::Space { space: name.into() };
+        match self.pages(request, spaces, |space| found = Some(space)) {
+            Err(Failure::Refused(_)) => return Ok(None),
+            result => result?,
+        }
+        found.map_or(Ok(None), |space| self.fill(space))
+    }
+
+    fn fill(&self, mut space: SpaceStatus) -> Result<Option<SpaceStatus>, Failure> {
+        let name = space.space.clone();
+        let filled = self
+            .each_pair(&name, |pair| space.pairs.push(pair))
+            .and_then(|()| self.each_policy(&name, |policy| space.policies.push(policy)));
+        match filled {
+            Ok(()) => Ok(Some(space)),
+            Err(Failure::Refused(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Shows `each` pair of a space's SAs.
+    ///
+    /// # Errors
+    /// [`Failure`]; refused if there is no space of this name, or no more.
+    pub fn each_pair(&self, space: &str, each: impl FnMut(PairStatus)) -> Result<(), Failure> {
+        let request = |from| Request::Pairs { space: space.into(), from };
+        let pairs = |reply| match reply {
+            Reply::Pairs(page) => Ok(page),
+            other => Err(unexpected(other)),
+        };
+        self.pages(request, pairs, each)
+    }
+
+    /// Shows `each` policy of a space, in the order they are looked at.
+    ///
+    /// # Errors
+    /// [`Failure`]; refused if there is no space of this name, or no more.
+    pub fn each_policy(&self, space: &str, each: impl FnMut(PolicyStatus)) -> Result<(), Failure> {
+        let request = |from| Request::Policies { space: space.into(), from };
+        let policies = |reply| match reply {
+            Reply::Policies(page) => Ok(page),
+            other => Err(unexpected(other)),
+        };
+        self.pages(request, policies, each)
+    }
+
+    fn pages<T>(
+        &self,
+        request: impl Fn(u64) -> Request,
+        take: impl Fn(Reply) -> Result<Page<T>, Failure>,
+        each: impl FnMut(T),
+    ) -> Result<(), Failure> {
+        let (mut each, mut from) = (each, 0);
+        loop {
+            let page = take(self.ask(&request(from))?.0)?;
+            page.items.into_iter().for_each(&mut each);
+            match page.next {
+                Some(next) if next > from => from = next,
+                Some(_) => return Err(Failure::Foreign("its list does not go on".into())),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Every counter as OpenMetrics text, a part at a time.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn metrics(&self, mut each: impl FnMut(&str)) -> Result<(), Failure> {
+        let mut from = Cursor::default();
+        loop {
+            match self.ask(&Request::Metrics { from })? {
+                (Reply::Metrics { text, next }, _) => {
+                    each(&text);
+                    match next {
+                        Some(next) if next > from => from = next,
+                        Some(_) => return Err(Failure::Foreign("its text does not go on".into())),
+                        None => return Ok(()),
+                    }
+                }
+                (other, _) => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    /// Copies a space's packets from now on, at most `snaplen` bytes of each, until the pipe
+    /// given back is closed; it ends with the space.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn capture(&self, space: &str, layer: Layer, snaplen: u32) -> Result<OwnedFd, Failure> {
+        match self.ask(&Request::Capture { space: space.into(), layer, snaplen })? {
+            (Reply::Done, Some(pipe)) => Ok(pipe),
             (other, _) => Err(unexpected(other)),
         }
     }
 
-    fn ask(
+    fn ask(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), Failure> {
+        self.ask_with(request, &[])
+    }
+
+    fn ask_with(
         &self,
         request: &Request,
         fds: &[BorrowedFd<'_>],
@@ -325,6 +392,22 @@ impl Client {
         let reply = serde_json::from_slice(&buffer[..length])
             .map_err(|error| Failure::Foreign(error.to_string()))?;
         Ok((reply, fds.into_iter().next()))
+    }
+}
+
+/// Pairs of SAs in one message: each takes less than 1 KiB.
+const PAIRS_AT_ONCE: usize = MAX_MESSAGE / 1024;
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn spaces(reply: Reply) -> Result<Page<SpaceStatus>, Failure> {
+    match reply {
+        Reply::Spaces(page) => Ok(page),
+        other => Err(unexpected(other)),
     }
 }
 

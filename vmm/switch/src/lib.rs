@@ -3,16 +3,19 @@
 pub mod addresses;
 pub mod bare;
 pub mod batch;
+pub mod capture;
 pub mod control;
 pub mod drops;
 pub mod frame;
 pub mod limiter;
+pub mod metrics;
 pub mod offload;
 pub mod overlay;
 pub mod port;
 pub mod run;
 pub mod sockets;
 pub mod spin;
+pub mod status;
 pub mod tunnel;
 pub mod vhost;
 

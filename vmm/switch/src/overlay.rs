@@ -225,6 +225,16 @@ pub struct Bounds {
     pub seconds: Option<u64>,
 }
 
+impl From<esp::Lifetime> for Lifetime {
+    fn from(lifetime: esp::Lifetime) -> Lifetime {
+        let bounds = |limits: esp::Limits| {
+            let esp::Limits { packets, bytes, seconds } = limits;
+            Bounds { packets, bytes, seconds }
+        };
+        Lifetime { soft: bounds(lifetime.soft), hard: bounds(lifetime.hard) }
+    }
+}
+
 /// What a space may send; nothing set: all it can.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

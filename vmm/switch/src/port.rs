@@ -13,6 +13,7 @@ use virtio::net::{HEADER as NET_HEADER, PacketHeader};
 use virtio::ring::Ring;
 
 use crate::batch::Batch;
+use crate::capture::Taps;
 use crate::drops::Reason;
 use crate::frame::{self, Asked, Mac};
 use crate::limiter::Limiter;
@@ -69,6 +70,8 @@ pub struct Exits<'a> {
     pub limiter: &'a mut Limiter,
     /// For what was sealed.
     pub batch: &'a mut Batch,
+    /// Who wants to see them.
+    pub taps: &'a mut Taps,
 }
 
 impl Port {
@@ -248,8 +251,23 @@ fn serve(
     }
     let head = &mut frame[frame::HEADER..];
     let total = head.len() + chain.readable();
+    // What somebody watches is read as a whole: it is sealed as it was seen.
+    let mut seen = Vec::new();
+    if exits.taps.wants_inner_of(place) {
+        seen.resize(chain.readable(), 0);
+        chain.read(memory, &mut seen);
+        exits.taps.inner_out(place, now_ns, &[head, &seen]);
+    }
+    let mut seen = &seen[..];
     let rest = |bytes: &mut [u8]| {
-        let read = chain.read(memory, bytes);
+        let read = match seen.split_at_checked(bytes.len()) {
+            Some((part, rest)) if !part.is_empty() => {
+                bytes.copy_from_slice(part);
+                seen = rest;
+                part.len()
+            }
+            _ => chain.read(memory, bytes),
+        };
         // Only if guest memory went away; then the queue ends with it.
         bytes[read..].fill(0);
     };

@@ -14,6 +14,7 @@ use sys::signal::Termination;
 use sys::socket::Received;
 
 use crate::batch::Batch;
+use crate::capture::Taps;
 use crate::control::LoopCounters;
 use crate::sockets::Sockets;
 use crate::spin::{Idle, Spin};
@@ -21,8 +22,8 @@ use crate::tunnel::Tunnels;
 
 mod clients;
 mod events;
+mod report;
 mod spaces;
-mod status;
 mod traffic;
 mod upkeep;
 
@@ -82,6 +83,7 @@ struct Switch {
     spin: Spin,
     upkeep: Upkeep,
     counters: LoopCounters,
+    taps: Taps,
     /// When to end if there is still no space.
     end_at_ns: u64,
 }
@@ -130,6 +132,7 @@ fn serve(options: &Options, listener: &Listener) -> Result<(), Failure> {
         spin: Spin::new(options.spin_us, sys::sched::cores()),
         upkeep: Upkeep::default(),
         counters: LoopCounters::default(),
+        taps: Taps::default(),
         end_at_ns: monotonic_ns() + PATIENCE_NS,
     };
     let mut turns = 0;

@@ -19,6 +19,7 @@ use esp::{InboundSa, Mode, OutboundSa, Sad, Selector, Spd, Spi};
 use crate::addresses::Addresses;
 use crate::drops::Drops;
 use crate::overlay::{Overlay, SaPair};
+use crate::status::Amount;
 
 pub use build::Refusal;
 pub use crossing::Crossing;
@@ -95,6 +96,10 @@ pub struct Tunnel {
     keepalive_s: u16,
     /// When the last packet was sealed or a keepalive sent, nanoseconds.
     sent_ns: u64,
+    /// What came from the peer and was welcome.
+    pub received: Amount,
+    /// What went to the peer.
+    pub sent: Amount,
     /// Packets from and to the space that were dropped.
     pub drops: Drops,
 }
@@ -219,9 +224,25 @@ impl Tunnels {
         self.tunnels.get_mut(place)?.as_mut()
     }
 
-    /// How many inbound SAs there are, local bindings not counted.
+    /// How many pairs of SAs there are.
     pub fn sas(&self) -> usize {
-        self.sad.len()
+        self.sad.len() + self.locals.len()
+    }
+
+    /// The space whose SA an ESP packet from outside is for.
+    pub fn receiver(&self, datagram: &[u8]) -> Option<Place> {
+        self.sad.get(spi_of(datagram)?).map(|(_, owner)| owner.place)
+    }
+
+    /// The space whose SA sealed an ESP packet to `peer`.
+    pub fn sender(&self, peer: SocketAddr, packet: &[u8]) -> Option<Place> {
+        let spi = spi_of(packet)?;
+        let of = |remote: IpAddr| self.senders.get(&(remote, spi)).copied();
+        let is_there = |place: &Place| self.get(*place).is_some_and(|tunnel| tunnel.peer == peer);
+        of(peer.ip()).filter(is_there).or_else(|| {
+            // The peer has moved: it is known by the address it was configured with.
+            self.iter().filter(|tunnel| tunnel.peer == peer).find_map(|tunnel| of(tunnel.remote))
+        })
     }
 
     /// The pair of a space with this index.
@@ -298,9 +319,9 @@ impl Tunnel {
         self.path.mtu()
     }
 
-    /// The policies, in the order they are looked at.
-    pub fn policies(&self) -> &[esp::Policy<PairIndex>] {
-        self.spd.policies()
+    /// The policies in the order they are looked at, and how many packets each decided about.
+    pub fn policies(&self) -> impl Iterator<Item = (&esp::Policy<PairIndex>, u64)> {
+        self.spd.policies().iter().zip(self.spd.hits().iter().copied())
     }
 
     /// How many pairs of SAs it has.
@@ -311,6 +332,11 @@ impl Tunnel {
     fn way(&self) -> Way {
         Way { mtu: self.path.mtu(), is_v4: self.local.is_ipv4(), is_udp: !self.is_raw() }
     }
+}
+
+/// The SPI an ESP packet begins with.
+fn spi_of(packet: &[u8]) -> Option<Spi> {
+    Spi::new(u32::from_be_bytes(*packet.first_chunk()?)).ok()
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ fn show_switch(switch: &SpaceStatus) {
         say!(
             "in       SPI {:#x} {}: {} packets, {} bytes; dropped: {}",
             pair.inbound.spi,
-            pair.inbound.cipher,
+            pair.inbound.suite,
             pair.inbound.packets,
             pair.inbound.bytes,
             reasons(&pair.inbound.drops)
@@ -129,7 +129,7 @@ fn show_switch(switch: &SpaceStatus) {
         say!(
             "out      SPI {:#x} {}: {} packets, {} bytes",
             pair.outbound.spi,
-            pair.outbound.cipher,
+            pair.outbound.suite,
             pair.outbound.packets,
             pair.outbound.bytes
         );

@@ -125,6 +125,12 @@ impl From<Range> for AddressRange {
     }
 }
 
+impl From<AddressRange> for Range {
+    fn from(range: AddressRange) -> Range {
+        Range { first: range.first(), last: range.last() }
+    }
+}
+
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.prefix_length() {

@@ -1,6 +1,6 @@
 //! The ends of the control socket: who may ask, and what is answered.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use sys::seqpacket::{Connection, Incoming, Listener, MAX_MESSAGE};
@@ -8,7 +8,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Switch;
 use super::events::{Event, Events};
-use crate::control::{self, Reply, Request};
+use crate::control::{self, Page, Reply, Request};
+use crate::metrics::{self, Source};
 use crate::tunnel::Place;
 
 /// Clients connected at the same time.
@@ -71,83 +72,106 @@ fn serve((number, connection): &(u32, Connection), switch: &mut Switch) -> bool 
     let request = serde_json::from_slice(&buffer[..length]);
     buffer.zeroize();
     let answer = match request {
-        Err(error) => {
-            Answer::refused(format!("not a request of this version of portspace: {error}"))
-        }
-        Ok(request) => answer(request, fds.into_iter().next(), *number, switch),
+        Err(error) => Err(format!("not a request of this version of portspace: {error}")),
+        Ok(request) => switch.obey(request, fds.into_iter().next(), *number),
     };
-    let fds: Vec<_> = answer.attached.iter().map(|(_, stream)| stream.as_fd()).collect();
-    let sent = control::send(connection, &answer.reply, &fds).is_ok();
-    if let (false, Some((place, _))) = (sent, answer.attached) {
+    let (reply, given) = answer.unwrap_or_else(|reason| (Reply::Refused { reason }, None));
+    let fds: Vec<_> = given.iter().map(Given::as_fd).collect();
+    let sent = control::send(connection, &reply, &fds).is_ok();
+    if let (false, Some(Given::Machine(place, _))) = (sent, given) {
         switch.detach(place);
     }
     sent
 }
 
-/// A reply, and the space that is attached by it with its machine's end of the connection.
-struct Answer {
-    reply: Reply,
-    attached: Option<(Place, UnixStream)>,
+/// A descriptor that goes with a reply.
+enum Given {
+    /// The connection of the machine of the space at this place.
+    Machine(Place, UnixStream),
+    /// The packets of a capture.
+    Packets(OwnedFd),
 }
 
-impl From<Reply> for Answer {
-    fn from(reply: Reply) -> Answer {
-        Answer { reply, attached: None }
-    }
-}
-
-impl Answer {
-    fn refused(reason: impl ToString) -> Answer {
-        Reply::Refused { reason: reason.to_string() }.into()
-    }
-}
-
-/// Does what a request asks; `fd` is the descriptor that came with it, if one did.
-fn answer(request: Request, fd: Option<OwnedFd>, client: u32, switch: &mut Switch) -> Answer {
-    match request {
-        Request::Status => Reply::Status(switch.status()).into(),
-        Request::Attach { space, .. } | Request::Plug { space, .. }
-            if space.is_empty() || space.len() > MAX_NAME =>
-        {
-            Answer::refused(format!("a space's name has 1 to {MAX_NAME} bytes"))
+impl AsFd for Given {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Given::Machine(_, stream) => stream.as_fd(),
+            Given::Packets(pipe) => pipe.as_fd(),
         }
-        Request::Attach { space, overlay } => match switch.attach(space, overlay) {
-            Err(refusal) => Answer::refused(refusal),
-            Ok((place, stream)) => {
-                Answer { reply: attached(switch, place), attached: Some((place, stream)) }
-            }
-        },
-        Request::Plug { space, overlay } => {
-            let Some(socket) = fd else {
-                return Answer::refused("a listening socket has to come with this request");
-            };
-            match switch.attach_socket(space, overlay, socket, client) {
-                Err(refusal) => Answer::refused(refusal),
-                Ok(place) => attached(switch, place).into(),
-            }
-        }
-        Request::Extend { space, sas } => with_space(switch, &space, |switch, place| {
-            switch.extend(place, sas).map_or_else(Answer::refused, |()| Reply::Done.into())
-        }),
-        Request::Detach { space } => with_space(switch, &space, |switch, place| {
-            switch.detach(place);
-            Reply::Done.into()
-        }),
     }
 }
 
-fn attached(switch: &Switch, place: Place) -> Reply {
-    let (mac, mtu) = switch.link_of(place);
-    Reply::Attached { mac, mtu }
+impl Switch {
+    /// Does what `client` asks, with the descriptor that came with it; gives the answer, or why
+    /// nothing was done.
+    fn obey(
+        &mut self,
+        request: Request,
+        fd: Option<OwnedFd>,
+        client: u32,
+    ) -> Result<(Reply, Option<Given>), String> {
+        let reply = match request {
+            Request::Attach { space, overlay } => {
+                let (place, stream) = self.attach(named(space)?, overlay).map_err(words)?;
+                let reply = Reply::Attached(self.extent(place));
+                return Ok((reply, Some(Given::Machine(place, stream))));
+            }
+            Request::Plug { space, overlay } => {
+                let socket = fd.ok_or("a listening socket has to come with this request")?;
+                let place =
+                    self.attach_socket(named(space)?, overlay, socket, client).map_err(words)?;
+                Reply::Attached(self.extent(place))
+            }
+            Request::Extend { space, sas } => {
+                let place = self.place(&space)?;
+                self.extend(place, sas).map_err(words)?;
+                Reply::Done
+            }
+            Request::Detach { space } => {
+                let place = self.place(&space)?;
+                self.detach(place);
+                Reply::Done
+            }
+            Request::Status => Reply::Status(self.status()),
+            Request::Spaces { from } => Reply::Spaces(self.spaces_from(from)),
+            Request::Space { space } => {
+                let place = self.place(&space)? as u64;
+                let items = self.space(place).into_iter().map(|(_, space)| space).collect();
+                Reply::Spaces(Page { items, next: None })
+            }
+            Request::Pairs { space, from } => {
+                Reply::Pairs(self.pairs_from(self.place(&space)? as u64, from))
+            }
+            Request::Policies { space, from } => {
+                Reply::Policies(self.policies_from(self.place(&space)? as u64, from))
+            }
+            Request::Metrics { from } => {
+                let (text, next) = metrics::part(self, from);
+                Reply::Metrics { text, next }
+            }
+            Request::Capture { space, layer, snaplen } => {
+                let place = self.place(&space)?;
+                let pipe = self.taps.start(place, layer, snaplen).map_err(words)?;
+                return Ok((Reply::Done, Some(Given::Packets(pipe))));
+            }
+        };
+        Ok((reply, None))
+    }
+
+    fn place(&self, space: &str) -> Result<Place, String> {
+        let place = self.spaces.named(space);
+        place.ok_or_else(|| format!("no space of the name {space} is attached"))
+    }
 }
 
-fn with_space(
-    switch: &mut Switch,
-    name: &str,
-    work: impl FnOnce(&mut Switch, Place) -> Answer,
-) -> Answer {
-    match switch.spaces.named(name) {
-        Some(place) => work(switch, place),
-        None => Answer::refused(format!("no space of the name {name} is attached")),
+/// A name a space can have.
+fn named(space: String) -> Result<String, String> {
+    match space.len() {
+        1..=MAX_NAME => Ok(space),
+        _ => Err(format!("a space's name has 1 to {MAX_NAME} bytes")),
     }
+}
+
+fn words(refused: impl std::error::Error) -> String {
+    refused.to_string()
 }

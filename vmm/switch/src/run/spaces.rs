@@ -6,10 +6,11 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use esp::offload::{Accepts, Merged};
 
 use super::{Event, Switch, path_mtu, random_seed};
+use crate::control::Extent;
 use crate::drops::Reason;
-use crate::frame::{self, Mac};
+use crate::frame;
 use crate::limiter::Limiter;
-use crate::overlay::{Encapsulation, Overlay, SaPair};
+use crate::overlay::{Encapsulation, Limits, Overlay, SaPair};
 use crate::sockets;
 use crate::tunnel::{Place, Refusal};
 use crate::vhost::{Backend, Device, Ended, Kick};
@@ -54,11 +55,13 @@ pub(super) struct Space {
     /// Its machine, if there is one.
     pub(super) backend: Option<Backend>,
     /// Where foreign machines connect, one after the other.
-    socket: Option<UnixListener>,
+    pub(super) socket: Option<UnixListener>,
     /// The client with whom the space goes, if its machine does not take it along.
     pub(super) client: Option<u32>,
     pub(super) limiter: Limiter,
+    pub(super) limits: Limits,
     pub(super) first_answer_ns: Option<u64>,
+    pub(super) last_answer_ns: Option<u64>,
     /// Chains were given back since the guest was last told.
     touched: bool,
     /// When packets last moved.
@@ -83,6 +86,12 @@ impl Spaces {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Place, &Space)> {
         self.all.iter().enumerate().filter_map(|(place, space)| Some((place, space.as_ref()?)))
+    }
+
+    /// The first space at `place` or behind.
+    pub(super) fn from(&self, place: Place) -> Option<(Place, &Space)> {
+        let spaces = self.all.iter().enumerate().skip(place);
+        spaces.filter_map(|(place, space)| Some((place, space.as_ref()?))).next()
     }
 
     pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Space> {
@@ -200,6 +209,7 @@ impl Spaces {
         device.port.deliver(mac, packet)?;
         drop(device);
         space.first_answer_ns.get_or_insert(now_ns);
+        space.last_answer_ns = Some(now_ns);
         self.touch(place, now_ns);
         Ok(())
     }
@@ -280,7 +290,9 @@ impl Switch {
             socket: None,
             client: None,
             limiter: Limiter::new(limits.packets_per_s, limits.bytes_per_s),
+            limits,
             first_answer_ns: None,
+            last_answer_ns: None,
             touched: false,
             touched_ns: 0,
             is_busy: false,
@@ -326,9 +338,10 @@ impl Switch {
         self.tunnels.extend(place, sas, self.upkeep.now_s(), random_seed)
     }
 
-    /// A space's Ethernet address and MTU.
-    pub(super) fn link_of(&self, place: Place) -> (Mac, u16) {
-        (frame::mac(place), self.tunnels.get(place).map_or(0, |tunnel| tunnel.mtu()))
+    /// What a space was given.
+    pub(super) fn extent(&self, place: Place) -> Extent {
+        let mtu = self.tunnels.get(place).map_or(0, |tunnel| tunnel.mtu());
+        Extent { mac: frame::mac(place), mtu }
     }
 
     /// Lets the spaces go that came with a client.
@@ -346,6 +359,7 @@ impl Switch {
             log::info!("space {} detached", space.name);
         }
         self.tunnels.remove(place);
+        self.taps.end(place);
         let tunnels = &self.tunnels;
         self.sockets.retain(|local| tunnels.iter().any(|tunnel| tunnel.local() == local));
     }

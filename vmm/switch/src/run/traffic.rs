@@ -37,12 +37,26 @@ impl Switch {
             self.cross(now_ns);
         }
         if !self.batch.is_empty() {
+            if self.taps.wants_outer() {
+                self.tap_outgoing(now_ns);
+            }
             self.sockets.send(&mut self.batch, &mut self.counters);
         }
         if frames > 0 {
             self.notify();
         }
+        self.taps.flush();
         worked || frames > 0
+    }
+
+    /// Shows sealed packets to who wants to see them.
+    #[cold]
+    fn tap_outgoing(&mut self, now_ns: u64) {
+        for (route, packet) in self.batch.packets() {
+            if let Some(place) = self.tunnels.sender(route.to, packet) {
+                self.taps.outer_out(place, now_ns, (route.from, route.to), route.tos, packet);
+            }
+        }
     }
 
     fn receive(&mut self, at: usize, now_ns: u64) -> bool {
@@ -50,7 +64,14 @@ impl Switch {
         let Some(port) = self.sockets.receive(at, &mut self.received) else { return false };
         let mut runs = Runs::default();
         for (envelope, datagram) in self.received.datagrams() {
+            if self.taps.wants_outer()
+                && let Some(place) = self.tunnels.receiver(datagram)
+            {
+                let ends = (envelope.from, (envelope.to, port).into());
+                self.taps.outer_in(place, now_ns, ends, envelope.tos, datagram);
+            }
             if let Some(arrived) = self.tunnels.open(port, &envelope, datagram) {
+                self.taps.inner_in(arrived.place, now_ns, &[&arrived.made, arrived.rest]);
                 runs.take(arrived, &mut self.spaces, &mut self.tunnels, now_ns);
             }
         }
@@ -77,6 +98,7 @@ impl Switch {
                 tunnels: &mut self.tunnels,
                 limiter: &mut space.limiter,
                 batch: &mut self.batch,
+                taps: &mut self.taps,
             };
             let taken = device.port.transmit(turn, &mut exits);
             drop(device);
@@ -95,6 +117,7 @@ impl Switch {
         self.tunnels.cross(&mut crossing, &mut arrived);
         let mut runs = Runs::default();
         for packet in arrived {
+            self.taps.inner_in(packet.place, now_ns, &[&packet.made, packet.rest]);
             runs.take(packet, &mut self.spaces, &mut self.tunnels, now_ns);
         }
         runs.finish(&mut self.spaces, &mut self.tunnels, now_ns);

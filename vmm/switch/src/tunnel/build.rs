@@ -13,6 +13,7 @@ use super::{LocalSa, Outbound, Owner, Pair, PairIndex, Passage, Place, Tunnel, T
 use crate::addresses::{Addresses, is_host};
 use crate::drops::Drops;
 use crate::overlay::{self, Bounds, Encapsulation, Overlay, Sa, SaPair, Traffic};
+use crate::status::Amount;
 
 /// Protocols with ports that a selector may name: TCP, UDP, DCCP, SCTP, UDP-Lite.
 const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
@@ -140,6 +141,8 @@ pub(super) fn tunnel(
             Encapsulation::Raw | Encapsulation::Local => 0,
         },
         sent_ns: 0,
+        received: Amount::default(),
+        sent: Amount::default(),
         drops: Drops::default(),
     };
     Ok((tunnel, overlay.sas, overlay.policies))

@@ -138,10 +138,12 @@ impl Tunnel {
         traffic_class: u8,
         payload: &'a mut [u8],
     ) -> Result<Arrived<'a>, Discard> {
-        match self.mode {
+        let packet = match self.mode {
             Mode::Tunnel => self.admit_packet(owner, next_header, traffic_class, payload),
             Mode::Transport => self.admit_payload(owner, next_header, traffic_class, payload),
-        }
+        }?;
+        self.received.add(1, (packet.made.len() + packet.rest.len()) as u64);
+        Ok(packet)
     }
 
     /// Tunnel mode: a whole packet with addresses of its own.

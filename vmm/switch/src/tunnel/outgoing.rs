@@ -72,8 +72,9 @@ impl Tunnels {
     ) -> Result<Passed, Stopped> {
         let tunnel = self.get_mut(place).ok_or(Stopped::Silently(Reason::Policy))?;
         let result = tunnel.seal(packet, batch, now_ns);
-        if let Err(stopped) = result {
-            tunnel.drops.count(stopped.reason());
+        match result {
+            Ok(passed) => tunnel.sent.add(passed.packets as u64, passed.bytes as u64),
+            Err(stopped) => tunnel.drops.count(stopped.reason()),
         }
         result
     }
