@@ -191,4 +191,4 @@ pub fn repair(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

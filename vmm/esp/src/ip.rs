@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::Discard;
 use crate::checksum::Sum;
 
-pub(crate) use extension::Chain;
+use extension::Chain;
 pub use header::{Header, HeaderBytes};
 
 /// Bytes of an IPv4 header without options.
@@ -244,6 +244,21 @@ impl<'a> Packet<'a> {
     fn field<const LEN: usize>(&self, at: usize) -> [u8; LEN] {
         *self.head[at..].first_chunk().expect("a parsed packet has a whole header")
     }
+}
+
+/// The protocol behind the extension headers that transport mode carries of IPv6, and
+/// where in `carried` its header starts; of IPv4 there are none.
+///
+/// # Errors
+/// [`Discard::Fragment`] and [`Discard::Options`] for headers that transport mode does
+/// not carry; otherwise as [`Packet::parse`].
+#[inline]
+pub fn upper_layer(is_v4: bool, next_header: u8, carried: &[u8]) -> Result<(u8, usize), Discard> {
+    if is_v4 {
+        return Ok((next_header, 0));
+    }
+    let chain = Chain::read(next_header, carried, carried.len())?;
+    chain.whole_only.map_or(Ok((chain.protocol, chain.len)), Err)
 }
 
 /// The traffic class of a header that is there.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::Discard;
 use crate::ip::protocol::WITH_PORTS;
-use crate::ip::{Chain, Fragment, Packet};
+use crate::ip::{Fragment, Packet, upper_layer};
 use crate::range::{AddressRange, PortRange};
 
 /// The packets an SA or a policy is for: all of its conditions at once.
@@ -125,8 +125,8 @@ impl Flow {
     /// transport mode carries of it.
     ///
     /// # Errors
-    /// [`Discard::Malformed`] if the ports should be there and are not; of IPv6,
-    /// what [`Packet::carried`] refuses.
+    /// [`Discard::Malformed`] if the ports should be there and are not; what
+    /// [`upper_layer`] refuses.
     #[inline]
     pub fn sent(
         source: IpAddr,
@@ -134,14 +134,8 @@ impl Flow {
         next_header: u8,
         carried: &[u8],
     ) -> Result<Flow, Discard> {
-        let (protocol, payload) = if source.is_ipv4() {
-            (next_header, carried)
-        } else {
-            let chain = Chain::read(next_header, carried, carried.len())?;
-            chain.whole_only.map_or(Ok(()), Err)?;
-            (chain.protocol, &carried[chain.len..])
-        };
-        let ports = ports(protocol, payload)?;
+        let (protocol, offset) = upper_layer(source.is_ipv4(), next_header, carried)?;
+        let ports = ports(protocol, &carried[offset..])?;
         Ok(Flow { local: source, remote: destination, protocol, ports })
     }
 

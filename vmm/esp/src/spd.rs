@@ -24,7 +24,7 @@ pub struct Policy<A> {
 }
 
 /// From this many policies on, looking up what was decided before is faster than searching.
-const REMEMBERED_FROM: usize = 9;
+const REMEMBERED_FROM: usize = 2;
 
 /// Flows whose decision is remembered; a power of two.
 const REMEMBERED: usize = 256;

@@ -178,6 +178,9 @@ impl<'a> Run<'a> {
 impl<'a> Part<'a> {
     /// Reads a packet; `None` if it can be part of no run.
     fn read(made: &[u8], rest: &'a [u8], accepts: Accepts) -> Option<Part<'a>> {
+        if accepts == Accepts::default() {
+            return None;
+        }
         let mut headers = Headers::new();
         headers.extend_from_slice(made).ok()?;
         let start = &rest[..rest.len().min(HEADERS - made.len())];

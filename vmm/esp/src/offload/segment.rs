@@ -81,8 +81,8 @@ impl<'a> Sending<'a> {
             (Some(segmentation), Some(partial)) => {
                 let partial = checked(packet, partial)?;
                 let cut = Cut::new(packet, segmentation.kind, segmentation.size.into(), partial)?;
-                // What is no longer than one segment is no large packet, whatever it says.
-                if cut.size < cut.payload_len { Work::Cut(cut) } else { Work::Whole(Some(partial)) }
+                // Without bytes to cut it is no large packet, whatever is said of it.
+                if cut.payload_len > 0 { Work::Cut(cut) } else { Work::Whole(Some(partial)) }
             }
         };
         let l4 = packet.payload_offset();
@@ -322,4 +322,4 @@ fn complete(carried: &mut [u8], offset: usize, partial: PartialChecksum) {
 const _: () = assert!(MAX_LEN <= u16::MAX as usize, "lengths of segments fit their fields");
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,6 @@
 //! Ranges, directions, and the packets that do not show their ports.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::ip::Header;
@@ -92,4 +92,52 @@ fn the_flow_of_arbitrary_payload_is_never_more_than_its_first_four_bytes_say() {
         };
         assert_eq!(known.map(|flow| flow.ports), expected);
     });
+}
+
+const SPACE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+const PEER_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+
+#[test]
+fn ports_of_ipv6_are_found_behind_its_extension_headers() {
+    let carried = [17, 0, 1, 4, 0, 0, 0, 0, 0x12, 0x34, 1, 0xbb, 0, 8, 0, 0];
+    let mut bytes = Header::new(SPACE_V6, PEER_V6, 60).bytes(carried.len()).unwrap().to_vec();
+    bytes.extend(carried);
+    let sent = Flow::outbound(&Packet::parse(&bytes, bytes.len()).unwrap()).unwrap();
+    assert_eq!((sent.local, sent.remote, sent.protocol), (SPACE_V6, PEER_V6, 17));
+    assert_eq!(sent.ports, Ports::Known { local: 0x1234, remote: 443 });
+    assert_eq!(Flow::sent(SPACE_V6, PEER_V6, 60, &carried), Ok(sent));
+    let received = Flow::received(PEER_V6, SPACE_V6, 60, &carried).unwrap();
+    assert_eq!(received.ports, Ports::Known { local: 443, remote: 0x1234 });
+    assert_eq!(received.local, SPACE_V6);
+    // To IPv4 it is a protocol like any other.
+    let v4 = Flow::sent(SPACE.into(), PEER.into(), 60, &carried).unwrap();
+    assert_eq!((v4.protocol, v4.ports), (60, Ports::Absent));
+}
+
+#[test]
+fn what_transport_mode_does_not_carry_has_no_flow_either() {
+    let fragment = [17, 0, 0, 1, 0, 0, 0, 1, 0x12, 0x34, 1, 0xbb, 0, 8, 0, 0];
+    let received = Flow::received(PEER_V6, SPACE_V6, 44, &fragment);
+    assert_eq!(received, Err(Discard::Fragment));
+    let hop_by_hop = Flow::received(PEER_V6, SPACE_V6, 0, &[17, 0, 1, 4, 0, 0, 0, 0]);
+    assert_eq!(hop_by_hop, Err(Discard::Options));
+    let cut = Flow::received(PEER_V6, SPACE_V6, 60, &[17, 1, 1, 12, 0, 0, 0, 0]);
+    assert_eq!(cut, Err(Discard::Malformed));
+}
+
+#[test]
+fn the_ports_of_an_ipv6_later_fragment_are_hidden() {
+    let fragment = [17, 0, 0, 8, 0, 0, 0, 1, 0x12, 0x34, 1, 0xbb];
+    let mut bytes = Header::new(SPACE_V6, PEER_V6, 44).bytes(fragment.len()).unwrap().to_vec();
+    bytes.extend(fragment);
+    let flow = Flow::outbound(&Packet::parse(&bytes, bytes.len()).unwrap()).unwrap();
+    assert_eq!((flow.protocol, flow.ports), (17, Ports::Hidden));
+}
+
+#[test]
+fn ports_beyond_the_head_make_a_packet_malformed() {
+    let bytes = packet(6, 0x4000, &[7; 100]);
+    let packet = Packet::parse(&bytes[..23], bytes.len()).unwrap();
+    assert_eq!(Flow::outbound(&packet), Err(Discard::Malformed));
+    assert!(Flow::outbound(&Packet::parse(&bytes[..24], bytes.len()).unwrap()).is_ok());
 }

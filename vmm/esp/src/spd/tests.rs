@@ -174,7 +174,7 @@ fn the_best_match_is_that_of_the_obvious_slow_search() {
     bolero::check!().with_generator(input).with_iterations(500).for_each(|(policies, flows)| {
         let policies: Vec<_> = policies
             .iter()
-            .take(12)
+            .take(24)
             .enumerate()
             .map(|(name, (numbers, discard))| Policy {
                 selector: selector(*numbers),
@@ -183,8 +183,61 @@ fn the_best_match_is_that_of_the_obvious_slow_search() {
             .collect();
         let mut spd = Spd::new();
         policies.iter().for_each(|policy| spd.add(*policy));
-        for flow in flows.map(any_flow) {
-            assert_eq!(spd.best(&flow), slow_best(&policies, &flow));
+        // The second time around, what was decided before is remembered.
+        for flow in flows.map(any_flow).iter().chain(&flows.map(any_flow)) {
+            assert_eq!(spd.best(flow), slow_best(&policies, flow));
         }
     });
+}
+
+#[test]
+fn what_is_remembered_is_forgotten_when_policies_come_and_go() {
+    let input = bolero::produce::<(Vec<(Numbers, u8)>, Vec<Numbers>)>();
+    bolero::check!().with_generator(input).with_iterations(300).for_each(|(changes, flows)| {
+        let flows: Vec<Flow> = flows.iter().take(8).map(|numbers| any_flow(*numbers)).collect();
+        let mut spd = Spd::new();
+        let mut policies = Vec::new();
+        for (name, (numbers, removed)) in changes.iter().take(12).enumerate() {
+            let policy = Policy { selector: selector(*numbers), action: Action::Protect(name) };
+            spd.add(policy);
+            policies.push(policy);
+            if removed % 3 == 0 {
+                let gone = usize::from(*removed) % (name + 1);
+                spd.remove(gone);
+                policies.retain(|policy| policy.action != Action::Protect(gone));
+            }
+            for flow in flows.iter().chain(&flows) {
+                assert_eq!(spd.best(flow), slow_best(&policies, flow));
+            }
+        }
+    });
+}
+
+#[test]
+fn more_flows_than_are_remembered_are_decided_all_the_same() {
+    let mut spd = Spd::new();
+    for port in 0..200 {
+        let selector = Selector { remote_ports: PortRange::only(port), ..to_peer(2) };
+        let selector = Selector { protocol: Some(6), ..selector };
+        spd.add(Policy { selector, action: Action::Protect(port) });
+    }
+    for _ in 0..2 {
+        for port in 0..1000 {
+            let expected = if port < 200 { Action::Protect(port) } else { Action::Discard };
+            assert_eq!(spd.best(&tcp(2, port)), expected);
+        }
+    }
+}
+
+#[test]
+fn any_of_an_sas_selectors_may_want_an_opened_packet() {
+    let mut spd = Spd::new();
+    let both = [to_peer(5), to_peer(9)];
+    for selector in both {
+        spd.add(Policy { selector, action: Action::Protect(1) });
+    }
+    assert_eq!(spd.admit(&tcp(5, 80), &both, 1), Ok(()));
+    assert_eq!(spd.admit(&tcp(9, 80), &both, 1), Ok(()));
+    assert_eq!(spd.admit(&tcp(6, 80), &both, 1), Err(Discard::ForeignSelector));
+    assert_eq!(spd.admit(&tcp(5, 80), &[], 1), Err(Discard::ForeignSelector));
 }
