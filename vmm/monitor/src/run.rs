@@ -156,7 +156,8 @@ fn assemble(
     };
 
     let mut identity = net_device::identity(settings.mac, settings.mtu, NET_QUEUE_SIZE);
-    identity.features &= features;
+    // What is of the device's type is the switch's to offer.
+    identity.features = features & (identity.features | DEVICE_TYPE);
     // Its used-buffer notifications come from the switch, past the interrupt register.
     let _ = plug(Place::Net, identity)?;
     let console_signal = plug(Place::Console, console::identity())?;
@@ -214,6 +215,9 @@ fn assemble(
     .map_err(setup)?;
     Ok(event_loop)
 }
+
+/// The features of a device's type, as against those of its transport (virtio 1.2 2.2).
+const DEVICE_TYPE: u64 = !0 << 50 | (1 << 24) - 1;
 
 /// The name by which the guest mounts its root.
 const FILES_TAG: &str = "root";
