@@ -55,7 +55,7 @@ pub(crate) fn a_killed_vm(lab: &Lab) {
 
 pub(crate) fn a_killed_switch(lab: &Lab) {
     let red = Space::up(lab, "red", Peer::B, Cipher::Null, None);
-    let switch = process("switch").expect("a switch runs");
+    let switch = process("switch-process").expect("a switch runs");
     kill(switch);
     eventually("red has ended", || !run(lab, &["ls"]).out.contains("running"));
     let log = red.inspect()["log"].as_str().unwrap().to_owned();

@@ -15,7 +15,7 @@ pub(crate) fn a_refused_start(lab: &Lab) {
     let sockets = lab.a.directory.join("run");
     let sockets_there = || found(&sockets, ".sock");
     eventually("no switch is left of earlier tests", || {
-        sockets_there().is_empty() && roles(&["switch", "vm"]).is_empty()
+        sockets_there().is_empty() && roles(&["switch-process", "vm"]).is_empty()
     });
     {
         let _taken = UdpSocket::bind((A, 4500)).unwrap();
@@ -23,7 +23,7 @@ pub(crate) fn a_refused_start(lab: &Lab) {
         assert_eq!(ended.status, Some(1));
         assert!(ended.said.contains("4500") && ended.said.contains("stop it"), "{}", ended.said);
     }
-    eventually("its switch ends by itself", || roles(&["switch", "vm"]).is_empty());
+    eventually("its switch ends by itself", || roles(&["switch-process", "vm"]).is_empty());
     assert_eq!(sockets_there(), BTreeSet::new());
     for directory in ["run/spaces", "state/spaces"] {
         let mut entries = std::fs::read_dir(lab.a.directory.join(directory)).unwrap();

@@ -1,10 +1,12 @@
 //! The command line, and which module does what.
 
 mod bare;
+mod inspect;
 mod internal;
 mod listing;
 mod run;
 mod space;
+mod switch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -68,6 +70,21 @@ enum Command {
         #[command(flatten)]
         keys: SessionKeys,
     },
+    /// Look at the switch
+    Switch {
+        #[command(subcommand)]
+        what: SwitchCommand,
+    },
+    /// Look at security associations
+    Sa {
+        #[command(subcommand)]
+        what: Listing,
+    },
+    /// Look at security policies
+    Policy {
+        #[command(subcommand)]
+        what: Listing,
+    },
     /// Three hosts, two personal networks: the main job, shown and measured
     Demo(Form),
     /// Check and measure what will work on this machine
@@ -79,11 +96,11 @@ enum Command {
     },
     /// The switch process (started by up)
     #[command(hide = true)]
-    Switch {
+    SwitchProcess {
         /// Its control socket
         socket: PathBuf,
         /// How long it looks for packets before it sleeps, microseconds
-        #[arg(long, default_value_t = switch::DEFAULT_SPIN_US)]
+        #[arg(long, default_value_t = ::switch::DEFAULT_SPIN_US)]
         spin_us: u32,
     },
     /// The VM process (started by up)
@@ -130,6 +147,25 @@ struct Form {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Subcommand)]
+enum SwitchCommand {
+    /// Its spaces with their rates, its loop, and packets that belonged to nobody
+    Status(Form),
+    /// Every counter as OpenMetrics text
+    Metrics,
+}
+
+#[derive(Subcommand)]
+enum Listing {
+    /// List them
+    Ls {
+        /// Of this space; all spaces if none is named
+        name: Option<SpaceName>,
+        #[command(flatten)]
+        form: Form,
+    },
 }
 
 #[derive(Subcommand)]
@@ -224,16 +260,26 @@ impl Cli {
             Command::Up { file, keys } => done(space::up(&file, keys.session_keys.as_deref())),
             Command::Run { name, program } => run::run(&name, program),
             Command::Ls(form) => done(listing::ls(form.json)),
-            Command::Inspect { name, form } => done(listing::inspect(&name, form.json)),
+            Command::Inspect { name, form } => done(inspect::inspect(&name, form.json)),
             Command::Stop { name } => done(space::stop(&name)),
             Command::Rm { name } => done(space::remove(&name)),
             Command::Bare { file, keys } => done(bare::bare(&file, keys.session_keys.as_deref())),
+            Command::Switch { what } => done(match what {
+                SwitchCommand::Status(form) => switch::status(form.json),
+                SwitchCommand::Metrics => switch::metrics(),
+            }),
+            Command::Sa { what: Listing::Ls { name, form } } => {
+                done(switch::sas(name.as_ref(), form.json))
+            }
+            Command::Policy { what: Listing::Ls { name, form } } => {
+                done(switch::policies(name.as_ref(), form.json))
+            }
             Command::Demo(form) => demo::start(form.json),
             Command::Doctor(form) => doctor::doctor(form.json),
             Command::Bench { what: Bench::Rtt(options) } => {
                 bench::start(options.pace(), options.form.json)
             }
-            Command::Switch { socket, spin_us } => done(internal::switch(&socket, spin_us)),
+            Command::SwitchProcess { socket, spin_us } => done(internal::switch(&socket, spin_us)),
             Command::Vm { settings } => done(internal::vm(&settings)),
             Command::Tool { what } => done(internal::tool(what)),
             Command::LabThreshold { arguments } => lab::threshold(&arguments),

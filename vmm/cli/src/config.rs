@@ -14,6 +14,8 @@ mod tests;
 mod traffic;
 mod word;
 
+pub(crate) use traffic::protocol_name;
+
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 

@@ -28,7 +28,9 @@ pub mod paths;
 mod processes;
 mod progress;
 pub mod report;
+mod table;
 pub mod tool;
+mod verdict;
 mod vm;
 
 use std::process::ExitCode;

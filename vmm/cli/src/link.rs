@@ -5,11 +5,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
-use switch::control::{Attached, Client, Status};
+use switch::control::{Attached, Client, SpaceStatus, Status};
 use switch::overlay::Overlay;
 
 use crate::config::SpaceName;
-use crate::failure::{Outcome, While};
+use crate::failure::{Failure, Outcome, While};
 use crate::paths::Paths;
 use crate::processes::{Background, Given};
 
@@ -32,17 +32,28 @@ pub(crate) fn attach(
         .or_fail(|| "the switch did not take it".to_owned())
 }
 
-/// How the switch and its spaces are; `None` if there is no switch.
+/// A connection to the switch that runs.
+///
+/// # Errors
+/// There is none.
+pub(crate) fn connect(paths: &Paths) -> Outcome<Client> {
+    Client::connect(&paths.switch_socket()).map_err(Failure::from_error)
+}
+
+/// How the switch and one of its spaces are; `None` if there is no switch or no such space.
 ///
 /// # Errors
 /// The switch is there but does not answer.
-pub(crate) fn status(paths: &Paths) -> Outcome<Option<Status>> {
+pub(crate) fn space(paths: &Paths, name: &SpaceName) -> Outcome<Option<(Status, SpaceStatus)>> {
     let Ok(client) = Client::connect(&paths.switch_socket()) else { return Ok(None) };
-    client.status().map(Some).or_fail(|| "cannot ask the switch".to_owned())
+    let failed = || "cannot ask the switch".to_owned();
+    let Some(space) = client.space(name.as_str()).or_fail(failed)? else { return Ok(None) };
+    // Asked last: what the space counted happened before.
+    Ok(Some((client.summary().or_fail(failed)?, space)))
 }
 
 /// A connection to the switch. Whoever starts it holds a lock, so there is one.
-fn find_or_start(paths: &Paths, spin_us: u32) -> Outcome<Client> {
+pub(crate) fn find_or_start(paths: &Paths, spin_us: u32) -> Outcome<Client> {
     let socket = paths.switch_socket();
     if let Ok(client) = Client::connect(&socket) {
         return Ok(client);
@@ -64,7 +75,7 @@ fn find_or_start(paths: &Paths, spin_us: u32) -> Outcome<Client> {
     let path = socket.to_string_lossy();
     let log = paths.switch_log();
     let spin = format!("--spin-us={spin_us}");
-    let arguments = ["switch", &path, &spin];
+    let arguments = ["switch-process", &path, &spin];
     let switch = Background::start("the switch", &arguments, Given::default(), &log)?;
     switch.wait_until(PATIENCE, || Client::connect(&socket).ok())
 }

@@ -253,15 +253,23 @@ impl Client {
         Ok(status)
     }
 
-    /// The same without SAs and policies.
+    /// The switch itself, without spaces.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn summary(&self) -> Result<Status, Failure> {
+        match self.ask(&Request::Status)? {
+            (Reply::Status(status), _) => Ok(status),
+            (other, _) => Err(unexpected(other)),
+        }
+    }
+
+    /// The same with spaces, without their SAs and policies.
     ///
     /// # Errors
     /// [`Failure`].
     pub fn overview(&self) -> Result<Status, Failure> {
-        let mut status = match self.ask(&Request::Status)? {
-            (Reply::Status(status), _) => status,
-            (other, _) => return Err(unexpected(other)),
-        };
+        let mut status = self.summary()?;
         self.pages(|from| Request::Spaces { from }, spaces, |space| status.spaces.push(space))?;
         Ok(status)
     }

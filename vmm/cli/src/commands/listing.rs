@@ -1,33 +1,31 @@
-//! `portspace ls`, `inspect`: what there is, for people and as JSON.
+//! `portspace ls`: the spaces there are, for people and as JSON.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use monitor::control::Status;
 use serde::Serialize;
-use switch::control::SpaceStatus;
 
 use crate::config::SpaceName;
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::lifecycle::{self, Spaces};
-use crate::link;
 
 /// One space, as listings show it.
 #[derive(Debug, Serialize)]
-struct Entry {
-    name: String,
+pub(super) struct Entry {
+    pub(super) name: String,
     /// `running`, `starting` or `stopped`.
-    state: &'static str,
-    address: Option<String>,
-    peer: Option<String>,
-    file: Option<PathBuf>,
-    root: Option<PathBuf>,
-    memory_bytes: Option<u64>,
-    vm: Option<Status>,
+    pub(super) state: &'static str,
+    pub(super) address: Option<String>,
+    pub(super) peer: Option<String>,
+    pub(super) file: Option<PathBuf>,
+    pub(super) root: Option<PathBuf>,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) vm: Option<Status>,
     /// Why it ended, if nobody stopped it.
-    ended: Option<String>,
-    upper: PathBuf,
-    log: PathBuf,
+    pub(super) ended: Option<String>,
+    pub(super) upper: PathBuf,
+    pub(super) log: PathBuf,
 }
 
 /// Lists every space.
@@ -73,72 +71,8 @@ pub(super) fn ls(json: bool) -> Outcome<()> {
     Ok(())
 }
 
-/// Shows one space, and what the switch says about it.
-pub(super) fn inspect(name: &SpaceName, json: bool) -> Outcome<()> {
-    #[derive(Serialize)]
-    struct Inspection {
-        #[serde(flatten)]
-        entry: Entry,
-        switch: Option<SpaceStatus>,
-    }
-    let spaces = Spaces::open()?;
-    if !spaces.paths.spaces()?.contains(name) {
-        let sentence = format!("there is no space {name}; portspace ls lists those there are");
-        return Err(Failure::new(sentence));
-    }
-    let entry = entry(&spaces, name);
-    // A space may be looked at although its switch does not answer.
-    let status = link::status(&spaces.paths).ok().flatten().unwrap_or_default();
-    let switch = status.spaces.into_iter().find(|space| space.space == name.as_str());
-    if json {
-        return print_json(&Inspection { entry, switch });
-    }
-    say!("space    {} ({})", entry.name, entry.state);
-    if let (Some(address), Some(peer)) = (&entry.address, &entry.peer) {
-        say!("network  {address} to {peer}");
-    }
-    if let Some(why) = &entry.ended {
-        say!("ended    {why}");
-    }
-    if let Some(vm) = &entry.vm {
-        say!("memory   VM process {} KiB, guest {} KiB", vm.vm_kib, vm.guest_kib);
-        say!("process  {}", vm.pid);
-    }
-    if let Some(root) = &entry.root {
-        say!("parent   {} (read only)", root.display());
-    }
-    say!("files    {}", entry.upper.display());
-    say!("log      {}", entry.log.display());
-    match switch {
-        Some(switch) => show_switch(&switch),
-        None => say!("switch   knows nothing of this space"),
-    }
-    Ok(())
-}
-
-fn show_switch(switch: &SpaceStatus) {
-    for pair in &switch.pairs {
-        say!(
-            "in       SPI {:#x} {}: {} packets, {} bytes; dropped: {}",
-            pair.inbound.spi,
-            pair.inbound.suite,
-            pair.inbound.packets,
-            pair.inbound.bytes,
-            reasons(&pair.inbound.drops)
-        );
-        say!(
-            "out      SPI {:#x} {}: {} packets, {} bytes",
-            pair.outbound.spi,
-            pair.outbound.suite,
-            pair.outbound.packets,
-            pair.outbound.bytes
-        );
-    }
-    say!("dropped  {}", reasons(&switch.drops));
-}
-
 /// Counts by reason, in a line.
-fn reasons(drops: &BTreeMap<String, u64>) -> String {
+pub(super) fn reasons(drops: &BTreeMap<String, u64>) -> String {
     if drops.is_empty() {
         return "nothing".to_owned();
     }
@@ -146,7 +80,7 @@ fn reasons(drops: &BTreeMap<String, u64>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
+pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
     let paths = spaces.paths.space(name);
     let running = spaces.running(name).ok();
     let vm = running.as_ref().and_then(|running| running.control.status().ok());
@@ -173,7 +107,7 @@ fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
 }
 
 /// Prints data as JSON on standard output, one object.
-fn print_json(data: &impl Serialize) -> Outcome<()> {
+pub(super) fn print_json(data: &impl Serialize) -> Outcome<()> {
     let text = serde_json::to_string_pretty(data).expect("listings are JSON");
     say!("{text}");
     Ok(())

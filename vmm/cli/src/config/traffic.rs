@@ -101,6 +101,12 @@ fn protocol(text: &str) -> Result<u8, String> {
     })
 }
 
+/// The name of a protocol, or its number.
+pub(crate) fn protocol_name(number: u8) -> String {
+    let named = PROTOCOLS.iter().find(|(_, other)| *other == number);
+    named.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+}
+
 /// `80` or `8000-8100`.
 fn ports(text: &str) -> Result<[u16; 2], String> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
