@@ -1,9 +1,11 @@
 //! The command line, and which module does what.
 
 mod bare;
+mod capture;
 mod inspect;
 mod internal;
 mod listing;
+mod plug;
 mod run;
 mod space;
 mod switch;
@@ -70,6 +72,16 @@ enum Command {
         #[command(flatten)]
         keys: SessionKeys,
     },
+    /// One more space for a machine that is not ours, such as QEMU's, until ended
+    Plug {
+        /// Its configuration (TOML)
+        file: PathBuf,
+        /// Where the machine's vhost-user front end connects
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+        #[command(flatten)]
+        keys: SessionKeys,
+    },
     /// Look at the switch
     Switch {
         #[command(subcommand)]
@@ -85,6 +97,8 @@ enum Command {
         #[command(subcommand)]
         what: Listing,
     },
+    /// Write a space's packets to a file for Wireshark, until ended
+    Capture(capture::Options),
     /// Three hosts, two personal networks: the main job, shown and measured
     Demo(Form),
     /// Check and measure what will work on this machine
@@ -264,6 +278,9 @@ impl Cli {
             Command::Stop { name } => done(space::stop(&name)),
             Command::Rm { name } => done(space::remove(&name)),
             Command::Bare { file, keys } => done(bare::bare(&file, keys.session_keys.as_deref())),
+            Command::Plug { file, socket, keys } => {
+                done(plug::plug(&file, &socket, keys.session_keys.as_deref()))
+            }
             Command::Switch { what } => done(match what {
                 SwitchCommand::Status(form) => switch::status(form.json),
                 SwitchCommand::Metrics => switch::metrics(),
@@ -274,6 +291,7 @@ impl Cli {
             Command::Policy { what: Listing::Ls { name, form } } => {
                 done(switch::policies(name.as_ref(), form.json))
             }
+            Command::Capture(options) => done(capture::capture(&options)),
             Command::Demo(form) => demo::start(form.json),
             Command::Doctor(form) => doctor::doctor(form.json),
             Command::Bench { what: Bench::Rtt(options) } => {

@@ -15,6 +15,7 @@ mod traffic;
 mod word;
 
 pub(crate) use traffic::protocol_name;
+pub(crate) use word::parse_size;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -25,6 +25,7 @@ pub mod lab;
 mod lifecycle;
 mod link;
 pub mod paths;
+mod pcapng;
 mod processes;
 mod progress;
 pub mod report;

@@ -237,7 +237,7 @@ fn write_note(path: &Path, note: &Note) -> Outcome<()> {
 }
 
 /// Refuses a peer to which this host has no route; whether it answers is not asked.
-fn reachable(overlay: &Overlay) -> Outcome<()> {
+pub(crate) fn reachable(overlay: &Overlay) -> Outcome<()> {
     let Ok(socket) = UdpSocket::bind((overlay.local, 0)) else {
         // The address is not this host's, or its ports are used up: the switch says which.
         return Ok(());

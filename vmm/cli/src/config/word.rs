@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for Words {
 }
 
 /// `64M` in bytes.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let (digits, shift) = match text.char_indices().next_back()? {
         (end, 'K') => (&text[..end], 10),
         (end, 'M') => (&text[..end], 20),
