@@ -30,7 +30,7 @@ pub enum Reason {
     Expired,
     /// From the peer: the SPI names no SA here.
     UnknownSpi,
-    /// From the peer: to another of our sockets than the SA's.
+    /// From the peer: to another of our sockets than the SA's; in a local binding, from another space.
     ForeignPeer,
     /// From the peer: neither ESP nor IKE nor a keepalive; or IKE, which nobody here speaks.
     NotEsp,
@@ -142,6 +142,6 @@ mod tests {
         }
         let named = drops.by_name();
         assert_eq!(named.len(), Reason::ALL.len());
-        assert_eq!((named["runt"], named["policy"]), (1, Reason::ALL.len() as u64));
+        assert_eq!((named["runt"], named["congestion"]), (1, Reason::ALL.len() as u64));
     }
 }

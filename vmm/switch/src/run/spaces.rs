@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use esp::offload::{Accepts, Merged};
+use sys::udp::UdpSocket;
 
 use super::{Event, Switch, path_mtu, random_seed};
 use crate::control::Extent;
@@ -269,7 +270,11 @@ impl Switch {
         let limits = overlay.limits;
         let mtu = match overlay.encapsulation {
             Encapsulation::Local => LOCAL_MTU,
-            _ => path_mtu(overlay.local, overlay.peer)?,
+            _ => path_mtu(overlay.local, overlay.peer).or_else(|no_route| {
+                // Perhaps the address is none of ours, which binding to it says better.
+                UdpSocket::bind((overlay.local, 0).into(), None).map_err(sockets::Failure::from)?;
+                Err(AttachRefused::from(no_route))
+            })?,
         };
         let place = self.tunnels.add(overlay, mtu, self.upkeep.now_s(), random_seed)?;
         let tunnel = self.tunnels.get(place).expect("just added");

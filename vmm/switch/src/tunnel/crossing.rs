@@ -12,6 +12,7 @@ pub struct Crossing {
 /// One payload: what ESP would have carried.
 #[derive(Clone, Copy, Debug)]
 struct Payload {
+    from: Spi,
     spi: Spi,
     next_header: u8,
     traffic_class: u8,
@@ -22,6 +23,8 @@ struct Payload {
 /// A payload that arrives.
 #[derive(Debug)]
 pub(super) struct Crossed<'a> {
+    /// The SPI at which the sender receives: what the receiver is to be bound to.
+    pub(super) from: Spi,
     pub(super) spi: Spi,
     pub(super) next_header: u8,
     pub(super) traffic_class: u8,
@@ -40,10 +43,11 @@ impl Crossing {
         self.payloads.clear();
     }
 
-    /// Lets `write` append one payload; gives its length, or `None` if it had none.
+    /// Lets `write` append one payload from who receives at the first SPI to who receives at the
+    /// second; gives its length, or `None` if it had none.
     pub(super) fn add(
         &mut self,
-        spi: Spi,
+        [from, spi]: [Spi; 2],
         next_header: u8,
         traffic_class: u8,
         write: impl FnOnce(&mut Vec<u8>) -> bool,
@@ -53,7 +57,7 @@ impl Crossing {
             return None;
         }
         let end = self.bytes.len();
-        self.payloads.push(Payload { spi, next_header, traffic_class, start, end });
+        self.payloads.push(Payload { from, spi, next_header, traffic_class, start, end });
         Some(end - start)
     }
 
@@ -65,8 +69,8 @@ impl Crossing {
             let (bytes, after) =
                 std::mem::take(&mut rest).split_at_mut(payload.end - payload.start);
             rest = after;
-            let Payload { spi, next_header, traffic_class, .. } = *payload;
-            Crossed { spi, next_header, traffic_class, bytes }
+            let Payload { from, spi, next_header, traffic_class, .. } = *payload;
+            Crossed { from, spi, next_header, traffic_class, bytes }
         })
     }
 }

@@ -8,7 +8,7 @@ use esp::{Discard, Flow, Mode, Spi, checksum, ecn, mss};
 use sys::socket::{Envelope, NetworkError};
 
 use super::crossing::{Crossed, Crossing};
-use super::{Owner, Place, Tunnel, Tunnels};
+use super::{Outbound, Owner, Place, Tunnel, Tunnels};
 use crate::drops::Reason;
 
 /// Protocol numbers of whole packets inside (RFC 4303 2.6).
@@ -84,13 +84,19 @@ impl Tunnels {
 
     /// Takes in what spaces of this host have sent to others: what is welcome is added to `arrived`.
     pub fn cross<'a>(&mut self, crossing: &'a mut Crossing, arrived: &mut Vec<Arrived<'a>>) {
-        for Crossed { spi, next_header, traffic_class, bytes } in crossing.payloads() {
+        for Crossed { from, spi, next_header, traffic_class, bytes } in crossing.payloads() {
             let Some(local) = self.locals.get_mut(&spi) else {
                 self.strays.count(Reason::UnknownSpi);
                 continue;
             };
             let place = local.owner.place;
             let tunnel = self.tunnels[place].as_mut().expect("an SA goes with its tunnel");
+            // Bound to each other, and not the one to the other alone.
+            let bound_to = &tunnel.pairs[local.owner.pair].outbound;
+            if !matches!(bound_to, Outbound::Local(back, _) if *back == from) {
+                tunnel.drops.count(Reason::ForeignPeer);
+                continue;
+            }
             local.passed.packets += 1;
             local.passed.bytes += bytes.len() as u64;
             match tunnel.admit(&local.owner, next_header, traffic_class, bytes) {
@@ -108,11 +114,11 @@ impl Tunnels {
         let (Some(mtu), Some(destination), Some(spi)) = (error.mtu, error.destination, spi) else {
             return;
         };
-        let Some(place) = self.senders.get(&(destination.ip(), spi)) else {
+        let Some(place) = self.senders.get(&(destination.ip(), spi)).copied() else {
             self.strays.count(Reason::ForeignError);
             return;
         };
-        let Some(tunnel) = self.tunnels[*place].as_mut() else { return };
+        let Some(tunnel) = self.tunnels[place].as_mut() else { return };
         let is_its_way = is_udp != tunnel.is_raw() && (!is_udp || destination == tunnel.peer);
         if is_its_way && tunnel.path.lower(mtu, now_ns) {
             tunnel.fit();
@@ -218,7 +224,7 @@ impl Tunnel {
     fn fit(&mut self) {
         let (way, mode) = (self.way(), self.mode);
         for pair in &mut self.pairs {
-            if let super::Outbound::Sealed(sa) = &pair.outbound {
+            if let Outbound::Sealed(sa) = &pair.outbound {
                 let mtu = way.inner(mode, |limit| sa.max_payload(limit));
                 pair.mtu = mtu.expect("no way is believed so narrow that ESP has no room");
             }

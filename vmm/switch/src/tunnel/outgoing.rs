@@ -6,7 +6,7 @@ use esp::ip::Packet;
 use esp::offload::{Offload, Sending};
 use esp::{Action, Flow, Mode, ip, mss};
 
-use super::{Outbound, PairIndex, Place, Tunnel, Tunnels};
+use super::{Outbound, Pair, PairIndex, Place, Tunnel, Tunnels};
 use crate::batch::{Batch, Route};
 use crate::drops::Reason;
 
@@ -103,7 +103,8 @@ impl Tunnel {
         sending.fit(room).map_err(|esp::offload::TooBig| Stopped::TooBig(mtu))?;
         let route = self.route(&packet);
         let passed = Passed { packets: sending.payloads(), bytes: packet.len() };
-        match &mut self.pairs[index].outbound {
+        let Pair { outbound, inbound_spi, .. } = &mut self.pairs[index];
+        match outbound {
             Outbound::Sealed(sa) => loop {
                 let buffer = batch.buffer();
                 let start = buffer.len();
@@ -122,7 +123,7 @@ impl Tunnel {
                 let next_header = sending.next_header();
                 let mut write = |buffer: &mut Vec<u8>| sending.write_next(buffer, &mut rest);
                 while let Some(length) =
-                    batch.crossing.add(*spi, next_header, route.tos, &mut write)
+                    batch.crossing.add([*inbound_spi, *spi], next_header, route.tos, &mut write)
                 {
                     counted.packets += 1;
                     counted.bytes += length as u64;
