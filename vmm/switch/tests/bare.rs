@@ -58,10 +58,10 @@ fn overlay(
         _ => 32,
     };
     let sa = |spi: u32| {
-        let byte = format!("{:02x}", spi as u8);
+        let byte = format!("{:02x}", (spi >> 8) as u8);
         let (cipher_key, auth_key) = (byte.repeat(length), byte.repeat(32));
         format!(
-            r#"{{"spi":{spi},"cipher":"{cipher}","cipher_key":"{cipher_key}","auth_key":"{auth_key}"}}"#
+            r#"{{"spi":{spi},"suite":"{cipher}+hmac-sha256","cipher_key":"{cipher_key}","auth_key":"{auth_key}"}}"#
         )
     };
     let (inbound, outbound) = (sa(inbound), sa(outbound));

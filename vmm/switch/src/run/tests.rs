@@ -1,16 +1,22 @@
+//! The whole switch on a thread, with real rings at one side and sockets at the other.
+
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+
+use sys::socket::Sent;
+use sys::udp::UdpSocket;
 
 use vhost::VhostBackend;
 use vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
 
 use super::*;
 use crate::control::{Attached, Client, Failure as Refused};
-use crate::overlay::{Cipher, DEFAULT_PORT, Encapsulation};
-use crate::tunnel::tests::{overlay, packet};
+use crate::overlay::{Cipher, DEFAULT_PORT, Encapsulation, Overlay};
+use crate::tunnel::tests::{add, overlay, packet, seal};
 
 mod guest;
 
@@ -72,7 +78,7 @@ impl Peer {
         let mut theirs = overlay_on(port, spi);
         theirs.encapsulation = Encapsulation::Udp { port, peer_port: own_port };
         let mut tunnels = Tunnels::default();
-        tunnels.add(own, random_seed).unwrap();
+        add(&mut tunnels, own).unwrap();
         (Peer { tunnels, socket, received: Received::default() }, theirs)
     }
 
@@ -82,13 +88,9 @@ impl Peer {
         while self.socket.receive(&mut self.received).unwrap() {
             for (envelope, bytes) in self.received.datagrams() {
                 let wire = bytes.to_vec();
-                let (SocketAddr::V4(to), SocketAddr::V4(from)) =
-                    (self.socket.local(), envelope.from)
-                else {
-                    panic!("{envelope:?} of no IPv4 socket");
-                };
-                let arrived = self.tunnels.open(to, from, bytes);
-                let packet = arrived.map(|a| [&a.header[..], a.payload].concat());
+                let port = self.socket.local().port();
+                let arrived = self.tunnels.open(port, &envelope, bytes);
+                let packet = arrived.map(|arrived| [&arrived.made[..], arrived.rest].concat());
                 all.push((wire, packet));
             }
         }
@@ -97,10 +99,9 @@ impl Peer {
 
     fn send(&mut self, packet: &[u8]) {
         let mut batch = Batch::default();
-        self.tunnels.seal(0, packet, &mut batch).unwrap();
+        seal(&mut self.tunnels, 0, packet, &mut batch).unwrap();
         let mut messages = Vec::new();
-        let SocketAddr::V4(from) = self.socket.local() else { panic!("an IPv4 socket") };
-        batch.messages(from, &mut messages);
+        batch.messages(|_| true, &mut messages);
         self.socket.send(&messages, &mut Sent::default());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::Ordering;
 
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
@@ -16,15 +17,36 @@ use virtio::Memory;
 use crate::control::Attached;
 use crate::frame::{Mac, SWITCH};
 
-const BYTES: u64 = 1 << 20;
-const SIZE: u16 = 64;
-/// Each queue: descriptors, available ring and used ring, then its buffers of 2 KiB.
-const QUEUES: [u64; 2] = [0x1000, 0x4000];
-const AVAILABLE: u64 = 0x800;
-const USED: u64 = 0x1000;
-const BUFFERS: [u64; 2] = [0x1_0000, 0x4_0000];
-const BUFFER: u64 = 2048;
+const BYTES: u64 = 8 << 20;
+const SIZE: u16 = 256;
+/// Each queue: descriptors, available ring and used ring.
+const QUEUES: [u64; 2] = [0x1000, 0x6000];
+const AVAILABLE: u64 = 0x1000;
+const USED: u64 = 0x2000;
+/// Buffers for packets to the guest, and the one for packets from it.
+const RECEIVE: u64 = 0x10_0000;
+const RECEIVE_BYTES: u64 = 4 << 20;
+const TRANSMIT: u64 = 0x60_0000;
+const TRANSMIT_BYTES: usize = 1 << 20;
+const NEXT: u16 = 1;
 const WRITE: u16 = 2;
+
+/// How a driver sets its device up.
+#[derive(Clone, Copy)]
+pub(super) struct Setup {
+    /// Of the features that are offered, those it takes.
+    pub(super) features: u64,
+    /// Receive buffers it gives at the start.
+    pub(super) buffers: u16,
+    /// Bytes of each, at most `RECEIVE_BYTES / buffers`.
+    pub(super) bytes: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup { features: u64::MAX, buffers: 64, bytes: 2048 }
+    }
+}
 
 /// A guest with a running virtio-net device.
 pub(super) struct Guest {
@@ -35,20 +57,23 @@ pub(super) struct Guest {
     _calls: [EventFd; 2],
     /// Closed with the guest.
     _front: Frontend,
+    setup: Setup,
     sent: u16,
+    given: u16,
     received: u16,
 }
 
 /// Memory of a guest: a file, and how its region is described to the back end.
 pub(super) fn map(file: &OwnedFd) -> (Memory, VhostUserMemoryRegionInfo) {
+    let bytes = rustix::fs::fstat(file).unwrap().st_size as u64;
     let file = File::from(file.try_clone().unwrap());
     let fd = file.as_raw_fd();
-    let region = MmapRegion::from_file(FileOffset::new(file, 0), BYTES as usize).unwrap();
+    let region = MmapRegion::from_file(FileOffset::new(file, 0), bytes as usize).unwrap();
     let user = region.as_ptr() as u64;
     let region = GuestRegionMmap::new(region, GuestAddress(0)).unwrap();
     let info = VhostUserMemoryRegionInfo {
         guest_phys_addr: 0,
-        memory_size: BYTES,
+        memory_size: bytes,
         userspace_addr: user,
         mmap_offset: 0,
         mmap_handle: fd,
@@ -58,12 +83,21 @@ pub(super) fn map(file: &OwnedFd) -> (Memory, VhostUserMemoryRegionInfo) {
 
 impl Guest {
     pub(super) fn new(attached: Attached) -> Guest {
+        Guest::with(attached, Setup::default())
+    }
+
+    pub(super) fn with(attached: Attached, setup: Setup) -> Guest {
+        let Attached { mac, mtu, vhost_user } = attached;
+        Guest::on(vhost_user.into(), (mac, mtu), setup)
+    }
+
+    pub(super) fn on(stream: UnixStream, (mac, mtu): (Mac, u16), setup: Setup) -> Guest {
         let file = sys::memfd::sealed("guest", BYTES).unwrap();
         let (memory, info) = map(&file);
-        let mut front = Frontend::from_stream(attached.vhost_user.into(), 2);
+        let mut front = Frontend::from_stream(stream, 2);
         front.set_owner().unwrap();
         let features = front.get_features().unwrap();
-        front.set_features(features).unwrap();
+        front.set_features(features & setup.features).unwrap();
         let protocol = front.get_protocol_features().unwrap();
         front.set_protocol_features(protocol).unwrap();
         front.set_mem_table(&[info]).unwrap();
@@ -87,22 +121,40 @@ impl Guest {
             front.set_vring_kick(index, &kicks[index]).unwrap();
             front.set_vring_enable(index, true).unwrap();
         }
-        let (mac, mtu) = (attached.mac, attached.mtu);
-        let guest =
-            Guest { memory, mac, mtu, kicks, _calls: calls, _front: front, sent: 0, received: 0 };
-        for slot in 0..SIZE {
-            guest.describe(0, slot, BUFFER as u32, WRITE);
-            guest.offer(0, slot, slot);
-        }
+        let mut guest = Guest {
+            memory,
+            mac,
+            mtu,
+            kicks,
+            _calls: calls,
+            _front: front,
+            setup,
+            sent: 0,
+            given: 0,
+            received: 0,
+        };
+        (0..setup.buffers).for_each(|slot| guest.give(slot, setup.bytes));
         guest
     }
 
-    fn describe(&self, queue: usize, slot: u16, length: u32, flags: u16) {
+    /// Gives one receive buffer of `bytes` bytes.
+    pub(super) fn give(&mut self, slot: u16, bytes: u32) {
+        let address = RECEIVE + self.stride() * u64::from(slot);
+        self.describe(0, slot, (address, bytes), WRITE);
+        self.offer(0, self.given, slot);
+        self.given = self.given.wrapping_add(1);
+    }
+
+    fn stride(&self) -> u64 {
+        RECEIVE_BYTES / u64::from(self.setup.buffers.max(1))
+    }
+
+    fn describe(&self, queue: usize, slot: u16, (address, length): (u64, u32), flags: u16) {
         let at = QUEUES[queue] + 16 * u64::from(slot);
-        let address = BUFFERS[queue] + BUFFER * u64::from(slot);
         self.memory.write_obj(address, GuestAddress(at)).unwrap();
         self.memory.write_obj(length, GuestAddress(at + 8)).unwrap();
         self.memory.write_obj(flags, GuestAddress(at + 12)).unwrap();
+        self.memory.write_obj(slot.wrapping_add(1), GuestAddress(at + 14)).unwrap();
     }
 
     fn offer(&self, queue: usize, index: u16, slot: u16) {
@@ -118,38 +170,92 @@ impl Guest {
 
     /// Sends one frame, whatever it is, and waits until it was taken.
     pub(super) fn send(&mut self, net_header: [u8; 12], frame: &[u8]) {
-        let slot = self.sent % SIZE;
-        let buffer = GuestAddress(BUFFERS[1] + BUFFER * u64::from(slot));
-        let bytes = [&net_header[..], &frame[..frame.len().min(BUFFER as usize - 12)]].concat();
-        self.memory.write_slice(&bytes, buffer).unwrap();
-        self.describe(1, slot, bytes.len() as u32, 0);
-        self.offer(1, self.sent, slot);
-        self.sent = self.sent.wrapping_add(1);
-        // Suppressed notifications are for real drivers; a needless one harms nobody.
-        self.kicks[1].write(1).unwrap();
+        self.send_in(&[&net_header, frame].concat(), &[]);
+    }
+
+    /// The same in a chain of pieces of these lengths, the last of which takes what is left.
+    pub(super) fn send_in(&mut self, bytes: &[u8], pieces: &[usize]) {
+        self.put(bytes, pieces);
         super::eventually(|| self.used(1) == self.sent);
     }
 
-    /// Sends an IPv4 packet.
-    pub(super) fn send_packet(&mut self, packet: &[u8]) {
-        let frame = [&SWITCH[..], &self.mac, &[8, 0], packet].concat();
-        self.send([0; 12], &frame);
+    /// Makes a frame available, and waits for nothing.
+    pub(super) fn put(&mut self, bytes: &[u8], pieces: &[usize]) {
+        let bytes = &bytes[..bytes.len().min(TRANSMIT_BYTES)];
+        self.memory.write_slice(bytes, GuestAddress(TRANSMIT)).unwrap();
+        let mut at = 0;
+        let mut parts: Vec<_> = pieces
+            .iter()
+            .take(usize::from(SIZE) - 1)
+            .map(|piece| {
+                let start = at;
+                at = (at + piece).min(bytes.len());
+                (start, at)
+            })
+            .collect();
+        parts.push((at, bytes.len()));
+        let last = parts.len() - 1;
+        for (slot, (start, end)) in parts.into_iter().enumerate() {
+            let flags = if slot == last { 0 } else { NEXT };
+            let part = (TRANSMIT + start as u64, (end - start) as u32);
+            self.describe(1, slot as u16, part, flags);
+        }
+        self.offer(1, self.sent, 0);
+        self.sent = self.sent.wrapping_add(1);
+        // Suppressed notifications are for real drivers; a needless one harms nobody.
+        self.kicks[1].write(1).unwrap();
     }
 
-    /// The next frame for the guest, if there is one; its buffer is offered again.
+    /// How many of the frames sent were taken.
+    pub(super) fn taken(&self) -> u16 {
+        self.used(1)
+    }
+
+    /// Sends an IP packet.
+    pub(super) fn send_packet(&mut self, packet: &[u8]) {
+        self.send([0; 12], &self.frame(packet));
+    }
+
+    /// A frame to the switch with this packet.
+    pub(super) fn frame(&self, packet: &[u8]) -> Vec<u8> {
+        let kind = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+        [&SWITCH[..], &self.mac, &kind, packet].concat()
+    }
+
+    /// The next frame for the guest, if there is one; its buffers are given again.
     pub(super) fn receive(&mut self) -> Option<Vec<u8>> {
+        self.receive_with_header().map(|(_, frame)| frame)
+    }
+
+    /// The same with the virtio-net header before it; nothing at all for a buffer that was given
+    /// back empty.
+    pub(super) fn receive_with_header(&mut self) -> Option<([u8; 12], Vec<u8>)> {
         if self.used(0) == self.received {
             return None;
         }
+        let mut bytes = self.take_chain();
+        if bytes.is_empty() {
+            return Some(([0; 12], bytes));
+        }
+        let header: [u8; 12] = bytes.drain(..12).collect::<Vec<_>>().try_into().unwrap();
+        let [.., low, high] = header;
+        for _ in 1..u16::from_le_bytes([low, high]) {
+            assert_ne!(self.used(0), self.received, "all buffers of a packet are shown at once");
+            bytes.extend(self.take_chain());
+        }
+        Some((header, bytes))
+    }
+
+    fn take_chain(&mut self) -> Vec<u8> {
         let element = QUEUES[0] + USED + 4 + 8 * u64::from(self.received % SIZE);
         let slot: u32 = self.memory.read_obj(GuestAddress(element)).unwrap();
         let length: u32 = self.memory.read_obj(GuestAddress(element + 4)).unwrap();
-        let mut frame = vec![0; length as usize];
-        let buffer = GuestAddress(BUFFERS[0] + BUFFER * u64::from(slot));
-        self.memory.read_slice(&mut frame, buffer).unwrap();
-        self.offer(0, self.received.wrapping_add(SIZE), slot as u16);
+        let mut bytes = vec![0; length as usize];
+        let buffer = GuestAddress(RECEIVE + self.stride() * u64::from(slot));
+        self.memory.read_slice(&mut bytes, buffer).unwrap();
         self.received = self.received.wrapping_add(1);
-        Some(frame.split_off(12))
+        self.give(slot as u16, self.setup.bytes);
+        bytes
     }
 
     /// Waits for the next frame.
