@@ -37,7 +37,7 @@ fn cross(tunnels: &mut Tunnels, place: Place, packet: &[u8]) -> Vec<(Place, Vec<
 #[test]
 fn two_spaces_of_one_address_talk_under_aliases() {
     let mut tunnels = red_and_blue();
-    assert_eq!(tunnels.sas(), 0);
+    assert_eq!(tunnels.sad.len(), 0, "nothing of it can be met on the wire");
     for (from, to, alias, seen_as) in [(0, 1, BLUE, RED), (1, 0, RED, BLUE)] {
         let sent = packet(A, alias, 200);
         let arrived = cross(&mut tunnels, from, &sent);
