@@ -57,6 +57,9 @@ pub trait Wire: phy::Device + Queues {
 
     /// Packets so far that were not believed.
     fn refused(&self) -> u64;
+
+    /// Packets so far, either way, that are longer than the MTU.
+    fn long(&self) -> u64;
 }
 
 /// The packets of virtio-vsock.

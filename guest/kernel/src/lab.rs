@@ -68,6 +68,7 @@ pub(crate) struct End {
     pub(crate) arriving: Frames,
     pub(crate) leaving: Frames,
     pub(crate) armed: Rc<Cell<u32>>,
+    pub(crate) long: Rc<Cell<u64>>,
     mtu: usize,
 }
 
@@ -75,7 +76,7 @@ pub(crate) struct End {
 pub(crate) fn wire(mtu: usize) -> (End, End) {
     let guest = End { mtu, ..End::default() };
     let (arriving, leaving) = (guest.leaving.clone(), guest.arriving.clone());
-    let peer = End { arriving, leaving, armed: Rc::default(), mtu };
+    let peer = End { arriving, leaving, mtu, ..End::default() };
     (guest, peer)
 }
 
@@ -91,6 +92,10 @@ impl Wire for End {
 
     fn refused(&self) -> u64 {
         0
+    }
+
+    fn long(&self) -> u64 {
+        self.long.get()
     }
 }
 

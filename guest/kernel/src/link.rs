@@ -4,6 +4,7 @@
 mod mss;
 mod transport;
 
+use core::cell::Cell;
 use core::num::{NonZeroU16, NonZeroUsize};
 use core::ops::Deref;
 
@@ -101,7 +102,8 @@ pub struct Link<F> {
 impl<F: Frames> Link<F> {
     /// A link of this MTU (bytes of IP packet) over `frames`.
     pub fn new(frames: F, offloads: Offloads, mtu: usize) -> Link<F> {
-        let offload = Offload { offloads, mtu, small_peers: SmallPeers::default() };
+        let offload =
+            Offload { offloads, mtu, small_peers: SmallPeers::default(), long: Cell::new(0) };
         Link { frames, offload, refused: 0 }
     }
 }
@@ -137,6 +139,10 @@ impl<F: Frames> Wire for Link<F> {
     fn refused(&self) -> u64 {
         self.refused + self.frames.malformed()
     }
+
+    fn long(&self) -> u64 {
+        self.offload.long.get()
+    }
 }
 
 /// What turns frames into packets and back.
@@ -144,9 +150,17 @@ struct Offload {
     offloads: Offloads,
     mtu: usize,
     small_peers: SmallPeers,
+    /// Packets longer than the MTU so far.
+    long: Cell<u64>,
 }
 
 impl Offload {
+    fn count(&self, frame: &[u8]) -> bool {
+        let is_long = frame.len() > ETHERNET + self.mtu;
+        self.long.set(self.long.get() + u64::from(is_long));
+        is_long
+    }
+
     /// Whether a packet from the device may be believed; if not it is as if it never came.
     fn takes(&mut self, packet: &[u8]) -> bool {
         let (Some(header), Some(frame)) = (packet.first_chunk::<HEADER>(), packet.get(HEADER..))
@@ -160,6 +174,7 @@ impl Offload {
             return true;
         }
         let checked = !self.offloads.sums_in || header[0] & (NEEDS_CSUM | DATA_VALID) != 0;
+        self.count(frame);
         let Some(transport) = Transport::find(frame) else {
             // Nothing whose checksum smoltcp leaves to us.
             return true;
@@ -192,7 +207,7 @@ impl Offload {
             // smoltcp believes in packets of 64 KiB; the peer must not.
             transport.lower_mss(frame, self.mtu + ETHERNET - transport.start - transport::TCP);
         }
-        if frame.len() > ETHERNET + self.mtu {
+        if self.count(frame) {
             let headers = transport.payload_start(frame);
             let fits = (self.mtu + ETHERNET).saturating_sub(headers).max(1);
             let said = segment.map_or(usize::MAX, |most| most.get().into());

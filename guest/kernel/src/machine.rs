@@ -22,6 +22,11 @@ const REACH_LATER_US: u64 = 5_000_000;
 /// Questions to the peer before the slower pace.
 const REACH_SOON: u16 = 50;
 
+/// How long a stream is taken to go on after a long packet, and how long to spin meanwhile,
+/// microseconds: its packets come in batches, and whoever makes them needs the core more.
+const STREAM_US: u64 = 5_000;
+const STREAM_SPIN_US: u64 = 10;
+
 /// What the machine is told at its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
@@ -55,6 +60,9 @@ pub struct Machine<L, V, F, C> {
     /// Time of the last turn that found work, and whether turns since found none.
     active_us: u64,
     idle: bool,
+    /// Long packets so far, and until when more are expected.
+    long: u64,
+    stream_until_us: u64,
 }
 
 impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
@@ -84,6 +92,8 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
             spin_us: setup.spin_us,
             active_us: system.timers.now_us(),
             idle: false,
+            long: 0,
+            stream_until_us: 0,
             system,
         }
     }
@@ -113,17 +123,32 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
     pub fn step(&mut self) {
         let now_us = self.system.cpu.now_ns() / 1000;
         if self.turn(now_us) {
+            self.watch_stream(now_us);
             let counters = &self.system.counters;
             counters.turns.add(1);
             counters.spins_won.add(self.idle.into());
             self.active_us = now_us;
             self.idle = false;
-        } else if now_us.saturating_sub(self.active_us) < self.spin_us {
+        } else if now_us.saturating_sub(self.active_us) < self.patience_us(now_us) {
             self.idle = true;
             core::hint::spin_loop();
         } else {
             self.sleep(now_us);
         }
+    }
+
+    fn watch_stream(&mut self, now_us: u64) {
+        let long = self.devices.link.as_ref().map_or(0, Wire::long);
+        if long != self.long {
+            self.long = long;
+            self.stream_until_us = now_us + STREAM_US;
+        }
+    }
+
+    /// How long to spin now, microseconds.
+    fn patience_us(&self, now_us: u64) -> u64 {
+        let most = if now_us < self.stream_until_us { STREAM_SPIN_US } else { u64::MAX };
+        self.spin_us.min(most)
     }
 
     /// Takes, runs, gives; whether there was anything to do.

@@ -36,6 +36,9 @@ const BUDGET: usize = 64;
 /// Rounds of sending after which the device is told of what there is so far.
 const ROUNDS_UNTOLD: usize = 2;
 
+/// When to try again what the device had no room for, if it does not say so earlier, microseconds.
+const STUCK_US: u64 = 10_000;
+
 /// Bytes of a TCP and an IPv4 header.
 const TCP_IP: usize = 40;
 
@@ -194,10 +197,13 @@ impl Net {
     pub fn egress(&self, link: &mut impl Wire, now_us: u64) -> u32 {
         let inner = &mut *self.inner.borrow_mut();
         let now = instant(now_us);
-        let mut told = 0;
+        let (mut told, mut stuck) = (0, false);
         for round in 1..=BUDGET {
             match inner.interface.poll_egress(now, link, &mut inner.sockets) {
-                PollResult::None => break,
+                PollResult::None => {
+                    stuck = true;
+                    break;
+                }
                 PollResult::SocketStateChanged => {}
             }
             // The device can begin while we go on; whether it sleeps is all that costs.
@@ -214,7 +220,11 @@ impl Net {
         inner.reap(now_us);
         let due = inner.interface.poll_at(now, &inner.sockets);
         let reap = inner.leaving.iter().map(|(_, due_us)| *due_us).min();
-        let due_us = due.map(|due| due.total_micros().max(0) as u64);
+        let mut due_us = due.map(|due| due.total_micros().max(0) as u64);
+        if stuck && due_us.is_some_and(|due_us| due_us <= now_us) {
+            // There is something to send, but no room for it: the device says when there is.
+            due_us = Some(now_us + STUCK_US);
+        }
         inner.next_us = due_us.into_iter().chain(reap).min();
         told + link.kick()
     }

@@ -185,7 +185,7 @@ fn long(port: u16) -> Vec<u8> {
 }
 
 fn offload(offloads: Offloads) -> Offload {
-    Offload { offloads, mtu: 1400, small_peers: SmallPeers::default() }
+    Offload { offloads, mtu: 1400, small_peers: SmallPeers::default(), long: Cell::new(0) }
 }
 
 #[test]
