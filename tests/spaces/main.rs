@@ -8,6 +8,7 @@
 mod failures;
 mod files;
 mod life;
+mod observed;
 mod peer;
 mod wire;
 
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
             ("what a hostile peer sends is counted and gets nowhere", peer::nothing_bad_gets_in),
             ("a guest bears garbage that its peer sealed", peer::garbage_from_the_peer),
             ("a narrow SA carries only what it is for", peer::a_narrow_sa),
+            ("everything that is counted is shown, and no key", observed::counters),
+            ("a silent peer is diagnosed", observed::a_silent_peer),
+            ("packets are captured inside and outside", observed::captures),
+            ("a plugged space outlives its front ends", observed::a_plugged_space),
             ("a bad file is refused with its place", failures::bad_files),
             ("a port in use is refused with the remedy", failures::a_port_in_use),
             ("an SPI that is taken is refused", failures::an_spi_that_is_taken),

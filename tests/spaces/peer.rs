@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use cli::config::Config;
 use cli::lab::{A, Host, Lab, Peer};
-use esp::{Keys, OutboundSa, Spi};
-use switch::overlay::{Cipher, Key, Mode, Narrowing, Overlay, Sa, SaPair};
+use esp::{Keys, OutboundSa, Parameters, Spi};
+use serde_json::json;
+use switch::overlay::{Cipher, Key, Overlay, Sa, Suite};
 use tests::{Space, eventually};
 
 use crate::wire::{checksum, ip, tcp_syn};
@@ -44,13 +45,13 @@ struct Sealer(OutboundSa);
 
 impl Sealer {
     fn of(sa: Sa) -> Sealer {
-        let keys =
-            Keys::new(sa.cipher.into(), sa.cipher_key.into_bytes(), sa.auth_key.into_bytes());
-        Sealer(OutboundSa::new(Spi::new(sa.spi).unwrap(), keys.unwrap(), [7; 16]))
+        let keys = Keys::new(sa.suite, sa.cipher_key.into_bytes(), sa.auth_key.into_bytes());
+        let spi = Spi::new(sa.spi).unwrap();
+        Sealer(OutboundSa::new(spi, keys.unwrap(), [7; 16], Parameters::default()))
     }
 
     fn of_file(file: &Path) -> Sealer {
-        let mut overlay = Config::read(file).unwrap().overlay;
+        let mut overlay = Config::read(file, None).unwrap().overlay;
         Sealer::of(overlay.sas.remove(0).outbound)
     }
 
@@ -91,8 +92,8 @@ pub(crate) fn nothing_bad_gets_in(lab: &Lab) {
         ("a reserved SPI", &b, [&[0, 0, 0, 200][..], &good[4..]].concat(), "not_esp"),
         ("IKE", &b, [&[0; 4][..], b"IKE, perhaps"].concat(), "not_esp"),
         ("three bytes", &b, vec![0xff; 3], "not_esp"),
-        ("IPv4 inside", &b, sealer.seal(IPV4, &whole), "tunnel_mode"),
-        ("IPv6 inside", &b, sealer.seal(IPV6, &[0x60; 40]), "tunnel_mode"),
+        ("IPv4 inside", &b, sealer.seal(IPV4, &whole), "malformed"),
+        ("IPv6 inside", &b, sealer.seal(IPV6, &[0x60; 40]), "malformed"),
         ("a dummy", &b, sealer.seal(NO_NEXT_HEADER, &[0; 64]), "dummy"),
         ("TCP without its ports", &b, sealer.seal(TCP, &[0, 7]), "malformed"),
         ("the peer's SA from another host", &c, sealer.seal(ICMP, &echo_request()), "foreign_peer"),
@@ -150,17 +151,17 @@ pub(crate) fn a_narrow_sa(lab: &Lab) {
     let red = Space::configure(lab, "red", Peer::B, Cipher::Null, None);
     red.start();
     let c = Wire::on(lab.peer(Peer::C));
-    let key = || Key::from_hex(&"5a".repeat(32)).unwrap();
-    let sa = |spi| Sa { spi, cipher: Cipher::AesCbc256, cipher_key: key(), auth_key: key() };
-    let selector = Narrowing { protocol: Some(TCP), local_port: None, peer_port: Some(7) };
-    let overlay = Overlay {
-        local: A,
-        peer: Peer::C.address(),
-        port: 4500,
-        peer_port: 4500,
-        mode: Mode::Transport,
-        sas: vec![SaPair { inbound: sa(0x4001), outbound: sa(0x4002), selector }],
-    };
+    let key = |spi: u32| Key::from_hex(&format!("{spi:08x}").repeat(8)).unwrap();
+    let suite: Suite = "aes-cbc-256+hmac-sha256".parse().unwrap();
+    let sa = |spi| Sa { spi, suite, cipher_key: key(spi), auth_key: key(spi) };
+    let overlay = json!({
+        "local": A, "peer": Peer::C.address(),
+        "sas": [{
+            "inbound": sa(0x4001), "outbound": sa(0x4002),
+            "traffic": { "protocol": TCP, "remote_ports": [7, 7] },
+        }],
+    });
+    let overlay: Overlay = serde_json::from_value(overlay).unwrap();
     let switch = red.ask_switch();
     let _attached = switch.attach("narrow", overlay).unwrap();
     let seen = || {

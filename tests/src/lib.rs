@@ -27,7 +27,7 @@ const TRY: &str = "tests-try";
 
 /// Whether this process is to be portspace, started by the lab: then it is, and its status is given.
 pub fn as_portspace() -> Option<ExitCode> {
-    const ROLES: [&str; 17] = [
+    const ROLES: &[&str] = &[
         "up",
         "run",
         "ls",
