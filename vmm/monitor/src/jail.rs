@@ -102,6 +102,7 @@ const SYSTEM_CALLS: &[i64] = &[
     libc::SYS_restart_syscall,
     libc::SYS_sched_yield,
     libc::SYS_sched_setattr,
+    libc::SYS_sched_setaffinity,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
     // Sockets that are open, and clients of the one that listens.

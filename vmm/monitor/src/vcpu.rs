@@ -6,7 +6,7 @@ use abi::layout::{MESSAGE_PORT, POWER_PORT, SLEEP_FOREVER, SLEEP_PORT};
 use boot::tables::FAULT;
 use kvm::{Vcpu, VcpuExit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sys::sched::Class;
+use sys::sched::{Class, Side};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::End;
@@ -44,6 +44,8 @@ impl Runner {
         if let Err(error) = sys::sched::set_class_and_slice(Class::Normal, SLICE_NS) {
             log::warn!("the vCPU keeps the usual scheduling slice: {error}");
         }
+        // Where this is refused it is slower, not wrong.
+        let _ = sys::sched::keep_to(Side::Spinning);
         loop {
             match self.step() {
                 Step::Go => {}

@@ -94,8 +94,11 @@ struct Switch {
 /// [`Failure`]; a guest, a VM process or a peer cannot cause one.
 pub fn run(options: &Options) -> Result<(), Failure> {
     Sockets::drop_other_rights();
+    let cores = sys::sched::cores();
+    // Where this is refused it is slower, not wrong.
+    let _ = sys::sched::keep_to(sys::sched::Side::Waking);
     let listener = listen(options)?;
-    let result = serve(options, &listener);
+    let result = serve(options, &listener, cores);
     // Nobody else made it, and a socket nobody listens at only confuses.
     let _ = rustix::fs::unlink(&options.control);
     result
@@ -116,7 +119,7 @@ fn listen(options: &Options) -> Result<Listener, Failure> {
     }
 }
 
-fn serve(options: &Options, listener: &Listener) -> Result<(), Failure> {
+fn serve(options: &Options, listener: &Listener, cores: usize) -> Result<(), Failure> {
     let events = Events::new()?;
     let termination = Termination::new()?;
     events.add(&termination, Event::Termination)?;
@@ -129,7 +132,7 @@ fn serve(options: &Options, listener: &Listener) -> Result<(), Failure> {
         received: Received::default(),
         batch: Batch::default(),
         events,
-        spin: Spin::new(options.spin_us, sys::sched::cores()),
+        spin: Spin::new(options.spin_us, cores),
         upkeep: Upkeep::default(),
         counters: LoopCounters::default(),
         taps: Taps::default(),

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::thread::CpuSet;
+
 /// Scheduling classes for threads that are not the most urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -72,6 +74,37 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Who has to keep out of whose way where cores are few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Threads that wake, work for microseconds and sleep.
+    Waking,
+    /// Threads that spin: they cannot yield and do not sleep soon.
+    Spinning,
+}
+
+/// Where the process has two cores, keeps the calling thread to the one of its side.
+///
+/// A thread that is woken on the core of one that spins runs at once; but what it then waits for is
+/// the other, which it keeps from running. With more cores the scheduler finds a free one, and with
+/// one there is no choice.
+///
+/// # Errors
+/// Those of sched_setaffinity(2).
+pub fn keep_to(side: Side) -> io::Result<()> {
+    let allowed = rustix::thread::sched_getaffinity(None)?;
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+    let (Some(first), Some(second), None) = (cores.next(), cores.next(), cores.next()) else {
+        return Ok(());
+    };
+    let mut own = CpuSet::new();
+    own.set(match side {
+        Side::Waking => first,
+        Side::Spinning => second,
+    });
+    Ok(rustix::thread::sched_setaffinity(None, &own)?)
+}
+
 /// Lets any other runnable thread of this core go first.
 pub fn give_way() {
     rustix::thread::sched_yield();
@@ -89,6 +122,9 @@ mod tests {
                 set_class(Class::Batch).unwrap();
                 set_class(Class::Idle).unwrap();
                 give_way();
+                keep_to(Side::Spinning).unwrap();
+                keep_to(Side::Waking).unwrap();
+                assert!(cores() >= 1);
             });
         });
     }
