@@ -14,7 +14,7 @@ use monitor::control::Status;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
-use switch::overlay::{DEFAULT_PORT, Overlay};
+use switch::overlay::{DEFAULT_PORT, Encapsulation, Mode, Overlay};
 
 use crate::config::{Config, SpaceName};
 use crate::failure::{Failure, Outcome, While};
@@ -33,9 +33,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Note {
     /// The shared address.
-    pub(crate) address: std::net::Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// The overlay's other end.
-    pub(crate) peer: std::net::Ipv4Addr,
+    pub(crate) peer: IpAddr,
     /// The VM process.
     pub(crate) pid: u32,
     /// The configuration file.
@@ -138,11 +138,8 @@ impl Spaces {
         fs::copy(file, &copy).or_fail(|| format!("cannot write {}", copy.display()))?;
         rustix::fs::chmod(&copy, rustix::fs::Mode::from_raw_mode(0o600))
             .or_fail(|| format!("cannot protect {}", copy.display()))?;
-        let (IpAddr::V4(address), IpAddr::V4(peer)) = (config.overlay.local, config.overlay.peer)
-        else {
-            let sentence = "the native guest has no IPv6 yet; correct [overlay] local and peer";
-            return Err(Failure::new(sentence));
-        };
+        let (address, peer) = (config.overlay.local, config.overlay.peer);
+        let (addresses, asked) = (inside(&config.overlay), asked(&config.overlay));
         let memory_bytes = config.memory_bytes;
         let root = config.root.clone();
         let spin_us = config.spin_us.unwrap_or(switch::DEFAULT_SPIN_US);
@@ -151,8 +148,8 @@ impl Spaces {
         let settings = monitor::Settings {
             spawned_ns: sys::clock::monotonic_ns(),
             name: config.name.to_string(),
-            addresses: vec![address.into()],
-            peer: Some(peer.into()),
+            addresses,
+            peer: asked,
             mac: attached.mac,
             mtu: attached.mtu,
             memory_bytes,
@@ -236,8 +233,30 @@ fn write_note(path: &Path, note: &Note) -> Outcome<()> {
     fs::write(path, text).or_fail(|| format!("cannot write {}", path.display()))
 }
 
+/// A space's own addresses.
+pub(crate) fn inside(overlay: &Overlay) -> Vec<IpAddr> {
+    match overlay.addresses.is_empty() {
+        true => vec![overlay.local],
+        false => overlay.addresses.clone(),
+    }
+}
+
+/// Whom the guest asks for an echo at its start: the peer, if the space can reach it.
+fn asked(overlay: &Overlay) -> Option<IpAddr> {
+    let mut remotes = overlay.sas.iter().flat_map(|pair| &pair.traffic.remote);
+    let is_reached = match overlay.mode {
+        Mode::Transport => true,
+        Mode::Tunnel => remotes.any(|range| range.contains(overlay.peer)),
+    };
+    is_reached.then_some(overlay.peer)
+}
+
 /// Refuses a peer to which this host has no route; whether it answers is not asked.
 pub(crate) fn reachable(overlay: &Overlay) -> Outcome<()> {
+    if overlay.encapsulation == Encapsulation::Local {
+        // Its packets do not leave this host.
+        return Ok(());
+    }
     let Ok(socket) = UdpSocket::bind((overlay.local, 0)) else {
         // The address is not this host's, or its ports are used up: the switch says which.
         return Ok(());

@@ -79,6 +79,12 @@ pub(crate) fn short(number: u64) -> String {
     }
 }
 
+/// So many of something: `1 space`, `2 spaces`.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
 /// A time of so many nanoseconds: `0.4 s`, `3m20s`, `5h03m`, `12d04h`.
 pub(crate) fn duration(nanoseconds: u64) -> String {
     let seconds = nanoseconds / 1_000_000_000;
@@ -113,6 +119,7 @@ mod tests {
     fn numbers_and_times_are_short() {
         let shorts = [0, 9999, 12_345, 999_999, 4_560_000, 123_456_789_000].map(short);
         assert_eq!(shorts, ["0", "9999", "12.3k", "1000k", "4.56M", "123G"]);
+        assert_eq!([count(1, "space"), count(0, "space")], ["1 space", "0 spaces"]);
         let times = [400_000_000, 12_000_000_000, 200_000_000_000, 18_180_000_000_000];
         assert_eq!(times.map(duration), ["0.4 s", "12 s", "3m20s", "5h03m"]);
         assert_eq!(duration(1_051_200_000_000_000), "12d04h");

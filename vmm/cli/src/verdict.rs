@@ -7,6 +7,8 @@ use serde::Serialize;
 use switch::overlay::Mode;
 use switch::status::{Age, Counts, Machine, SpaceStatus};
 
+use crate::table::count;
+
 /// Silence behind the last packet that is nothing to wonder about, nanoseconds.
 const FRESH_NS: u64 = 60 * 1_000_000_000;
 
@@ -214,10 +216,12 @@ impl Verdict {
                 facts.unsent
             ),
             Verdict::PeerSilent if facts.is_local() => format!(
-                "{sent} packets were sent and nothing ever came back; is the other space up, and has it these SPIs the other way round?"
+                "{} sent and nothing ever came back; is the other space up, and has it these SPIs the other way round?",
+                count(sent, "packet")
             ),
             Verdict::PeerSilent => format!(
-                "{sent} packets were sent to {peer} and nothing ever came back; is the peer running, is {} the right address, and is {} open on the way and there?",
+                "{} sent to {peer} and nothing ever came back; is the peer running, is {} the right address, and is {} open on the way and there?",
+                count(sent, "packet"),
                 peer.ip(),
                 way(space)
             ),
@@ -265,7 +269,7 @@ pub(crate) fn remarks(facts: &Facts<'_>) -> Vec<String> {
     let space = facts.space;
     let mut remarks = Vec::new();
     if space.held > 0 {
-        remarks.push(format!("its limits made it wait {} times", space.held));
+        remarks.push(format!("its limits made it wait {}", count(space.held, "time")));
     }
     let soft = |pair: &&switch::status::PairStatus| {
         [pair.inbound.state, pair.outbound.state].contains(&Age::SoftExpired)
@@ -273,7 +277,8 @@ pub(crate) fn remarks(facts: &Facts<'_>) -> Vec<String> {
     match space.pairs.iter().filter(soft).count() {
         0 => {}
         pairs => remarks.push(format!(
-            "{pairs} pairs of SAs have reached their soft lifetime; give them successors"
+            "{} reached the soft lifetime; renew the keys of both ends",
+            count(pairs as u64, "SA pair")
         )),
     }
     if space.path_mtu < 1500 && !facts.is_local() {

@@ -18,7 +18,7 @@ use crate::failure::{Failure, Outcome, While};
 use crate::link;
 use crate::paths::Paths;
 use crate::pcapng::Writer;
-use crate::table::short;
+use crate::table::{count, short};
 
 /// What is captured, and how much.
 #[derive(Args)]
@@ -83,8 +83,9 @@ pub(super) fn capture(options: &Options) -> Outcome<()> {
     };
     session.writer.finish(why.words()).or_fail(unwritable)?;
     eprintln!(
-        "{}: {packets} packets ({} bytes) into {place}, {lost} lost",
+        "{}: {} ({} bytes) into {place}, {lost} lost",
         why.words(),
+        count(packets, "packet"),
         short(bytes)
     );
     Ok(())

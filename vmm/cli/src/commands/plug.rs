@@ -12,7 +12,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode as FileMode;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use switch::control::Extent;
-use switch::overlay::Overlay;
 use sys::signal::Termination;
 
 use crate::config::Config;
@@ -30,7 +29,7 @@ pub(super) fn plug(file: &Path, path: &Path, session_keys: Option<&Path>) -> Out
     lifecycle::reachable(&config.overlay)?;
     let termination = Termination::new().or_fail(|| "cannot wait for signals".to_owned())?;
     let name = config.name;
-    let inside = Inside::of(&config.overlay);
+    let inside = lifecycle::inside(&config.overlay);
     let spin_us = config.spin_us.unwrap_or(switch::DEFAULT_SPIN_US);
     let switch = link::find_or_start(&Paths::open()?, spin_us)?;
     let socket = Socket::listen(path)?;
@@ -130,23 +129,8 @@ fn clear(path: &Path) -> Outcome<()> {
     }
 }
 
-/// What is set up in the machine.
-struct Inside {
-    addresses: Vec<IpAddr>,
-}
-
-impl Inside {
-    fn of(overlay: &Overlay) -> Self {
-        let own = match overlay.addresses.is_empty() {
-            true => vec![overlay.local],
-            false => overlay.addresses.clone(),
-        };
-        Self { addresses: own }
-    }
-}
-
 /// How a front end is started, and what to set inside.
-fn instructions(name: &str, socket: &Path, extent: &Extent, inside: &Inside) -> String {
+fn instructions(name: &str, socket: &Path, extent: &Extent, inside: &[IpAddr]) -> String {
     let mac: Vec<_> = extent.mac.iter().map(|byte| format!("{byte:02x}")).collect();
     let (mac, mtu, socket) = (mac.join(":"), extent.mtu, socket.display());
     let mut text = format!(
@@ -158,7 +142,7 @@ fn instructions(name: &str, socket: &Path, extent: &Extent, inside: &Inside) -> 
          # Inside, for the device of this address:\n\
          ip link set dev eth0 mtu {mtu} up\n"
     );
-    for address in &inside.addresses {
+    for address in inside {
         let (family, bits) = if address.is_ipv4() { ("-4", 32) } else { ("-6", 128) };
         text.push_str(&format!("ip {family} address add {address}/{bits} dev eth0\n"));
         text.push_str(&format!("ip {family} route add default dev eth0 src {address}\n"));
@@ -176,8 +160,8 @@ mod tests {
     #[test]
     fn the_instructions_name_everything_a_machine_needs() {
         let extent = Extent { mac: [2, 0, 0, 0, 0, 0x1f], mtu: 1438 };
-        let addresses = vec!["10.1.0.5".parse().unwrap(), "2001:db8::5".parse().unwrap()];
-        let text = instructions("red", Path::new("/run/red.sock"), &extent, &Inside { addresses });
+        let addresses = ["10.1.0.5".parse().unwrap(), "2001:db8::5".parse().unwrap()];
+        let text = instructions("red", Path::new("/run/red.sock"), &extent, &addresses);
         for words in [
             "-chardev socket,id=net0,path=/run/red.sock",
             "mac=02:00:00:00:00:1f,host_mtu=1438",

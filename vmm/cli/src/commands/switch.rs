@@ -11,7 +11,7 @@ use crate::config::{SpaceName, protocol_name};
 use crate::failure::{Outcome, While};
 use crate::link;
 use crate::paths::Paths;
-use crate::table::{Table, duration, short};
+use crate::table::{Table, count, duration, short};
 use crate::verdict::mode;
 
 /// Between the two readings that rates are taken from, nanoseconds.
@@ -35,10 +35,10 @@ pub(super) fn status(json: bool) -> Outcome<()> {
     std::thread::sleep(std::time::Duration::from_nanos(INTERVAL_NS));
     let status = client.overview().or_fail(failed)?;
     say!(
-        "switch   {} spaces, {} pairs of SAs, {} keepalives sent",
-        status.attached,
-        status.sas,
-        status.turns.keepalives
+        "switch   {}, {}, {} sent",
+        count(status.attached, "space"),
+        count(status.sas, "SA pair"),
+        count(status.turns.keepalives, "keepalive")
     );
     let turns = &status.turns;
     say!(

@@ -94,7 +94,7 @@ fn a_space_that_sent_nothing_is_told_why() {
 
 #[test]
 fn a_silent_peer_is_named_with_what_has_to_be_open() {
-    answers(Verdict::PeerSilent, "5 packets were sent to 192.0.2.20:4500", |_| {});
+    answers(Verdict::PeerSilent, "5 packets sent to 192.0.2.20:4500", |_| {});
     answers(Verdict::PeerSilent, "is UDP port 4500 open", |_| {});
     answers(Verdict::PeerSilent, "is IP protocol 50 (ESP) open", |space| {
         space["encapsulation"] = "raw".into();
@@ -173,7 +173,8 @@ fn what_else_is_worth_knowing_is_remarked() {
         space["pairs"][0]["inbound"]["state"] = "soft_expired".into();
     });
     let text = remarks(&facts(&busy)).join("\n");
-    for words in ["wait 7 times", "1 pairs of SAs", "1280 bytes", "it is at 198.51.100.7:61234"] {
+    for words in ["wait 7 times", "1 SA pair reached", "1280 bytes", "it is at 198.51.100.7:61234"]
+    {
         assert!(text.contains(words), "{text}");
     }
 }
