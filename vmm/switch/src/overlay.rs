@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use esp::{Aead, Cipher, Integrity, Suite};
 pub use key::{BadKey, Key};
-pub use range::{BadRange, Range};
+pub use range::Range;
 
 /// The UDP port of encapsulated ESP (RFC 3948).
 pub const DEFAULT_PORT: u16 = 4500;

@@ -205,7 +205,7 @@ fn selectors(tunnel: &Tunnel, traffic: &Traffic) -> Result<Box<[Selector]>, Refu
         (Mode::Transport, ranges) if ranges.iter().any(|range| *range != peer) => {
             return Err(Refusal::TransportAddresses);
         }
-        (Mode::Tunnel, []) => vec![overlay::Range::ALL_V4, overlay::Range::ALL_V6],
+        (Mode::Tunnel, []) => overlay::Range::all().to_vec(),
         (_, ranges) => ranges.to_vec(),
     };
     let mut all = Vec::new();
