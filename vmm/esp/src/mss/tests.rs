@@ -123,6 +123,32 @@ fn arbitrary_packets_change_in_the_option_and_the_checksum_alone() {
 }
 
 #[test]
+fn a_checksum_that_is_left_to_do_is_left_alone() {
+    let mut tcp = tcp(SYN, &[2, 4, 5, 0xb4]);
+    let sum = [tcp[16], tcp[17]];
+    assert!(clamp(&mut tcp, 536, true));
+    assert_eq!((&tcp[16..18], &tcp[22..24]), (&sum[..], &536_u16.to_be_bytes()[..]));
+}
+
+#[test]
+fn only_the_start_of_a_tcp_connection_offers_an_mss() {
+    let is_an_offer = |protocol: u8, payload: &[u8]| {
+        let bytes = crate::ip::tests::packet(ENDS, protocol, payload);
+        is_offer(&Packet::parse(&bytes, bytes.len()).unwrap())
+    };
+    for flags in [SYN, SYN | ACK] {
+        assert!(is_an_offer(protocol::TCP, &tcp(flags, &[])));
+        assert!(!is_an_offer(protocol::UDP, &tcp(flags, &[])));
+    }
+    assert!(!is_an_offer(protocol::TCP, &tcp(ACK, &[])));
+    assert!(!is_an_offer(protocol::TCP, &tcp(SYN, &[])[..13]));
+    let ends = (crate::ip::tests::HERE_V6, crate::ip::tests::THERE_V6);
+    let later = [&[protocol::TCP, 0, 0, 8, 0, 0, 0, 1][..], &tcp(SYN, &[])].concat();
+    let bytes = crate::ip::tests::packet(ends, protocol::FRAGMENT, &later);
+    assert!(!is_offer(&Packet::parse(&bytes, bytes.len()).unwrap()));
+}
+
+#[test]
 fn the_limit_leaves_room_for_both_headers() {
     assert_eq!((limit(1442, true), limit(1442, false)), (1402, 1382));
     assert_eq!(limit(39, true), 0);

@@ -88,6 +88,44 @@ fn every_range_is_read_back_as_it_was_written() {
 }
 
 #[test]
+fn a_range_is_the_fewest_prefixes_that_cover_it_in_order() {
+    let text = |range: &str| {
+        let range = self::range(range).unwrap();
+        let prefixes = range.prefixes();
+        prefixes.map(|(first, prefix)| format!("{first}/{prefix}")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(text("10.0.0.0/8"), "10.0.0.0/8");
+    assert_eq!(text("10.0.0.1-10.0.0.9"), "10.0.0.1/32 10.0.0.2/31 10.0.0.4/30 10.0.0.8/31");
+    assert_eq!((text("0.0.0.0/0"), text("::/0")), ("0.0.0.0/0".to_owned(), "::/0".to_owned()));
+    assert_eq!(text("255.255.255.255"), "255.255.255.255/32");
+
+    bolero::check!().with_type::<(bool, u128, u128)>().for_each(|(v6, one, other)| {
+        let address = |bits: u128| match v6 {
+            true => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+            false => IpAddr::V4(Ipv4Addr::from_bits(bits as u32)),
+        };
+        let (one, other) = (address(*one), address(*other));
+        let whole = AddressRange::new(one.min(other), one.max(other)).unwrap();
+        let networks: Vec<AddressRange> = whole
+            .prefixes()
+            .map(|(first, prefix)| {
+                let network = AddressRange::network(first, prefix);
+                assert_eq!(network.first(), first);
+                network
+            })
+            .collect();
+        assert_eq!(networks.first().map(AddressRange::first), Some(whole.first()));
+        assert_eq!(networks.last().map(AddressRange::last), Some(whole.last()));
+        for pair in networks.windows(2) {
+            // Nothing lies between two neighbours, and no wider network fits instead of them.
+            let both = AddressRange::new(pair[0].first(), pair[1].last()).unwrap();
+            assert_eq!(both.span(), pair[0].span() + pair[1].span() + 1);
+            assert!(!both.to_string().contains('/'));
+        }
+    });
+}
+
+#[test]
 fn ports_are_written_alone_or_in_pairs() {
     for (text, first, last) in [("80", 80, 80), ("8000-8100", 8000, 8100), ("0-65535", 0, 65535)] {
         let range: PortRange = text.parse().unwrap();
