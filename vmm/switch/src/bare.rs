@@ -299,8 +299,7 @@ fn bits(address: IpAddr) -> u8 {
 
 /// Hands a packet to the host, which may refuse it; to the peer it is lost then.
 fn write(tun: &Tun, packet: &Merged<'_, '_>) {
-    let features = virtio::net::GUEST_CSUM;
-    let header = offload::to_header(&packet.offload, features, 0, packet.headers.len()).bytes();
+    let header = offload::to_header(&packet.offload, 0, packet.headers.len()).bytes();
     let mut parts = heapless::Vec::<IoSlice<'_>, { MAX_PARTS + 2 }>::new();
     let all = [&header[..], packet.headers].into_iter().chain(packet.payloads.iter().copied());
     parts.extend(all.map(IoSlice::new));

@@ -25,17 +25,17 @@ pub fn from_header(header: &PacketHeader, link: usize) -> Option<Offload> {
     Some(Offload { checksum, segmentation })
 }
 
-/// The header before a packet to a guest that negotiated `features`, `link` bytes into its frame
-/// and with `headers` bytes of headers.
+/// The header before a packet to a guest, `link` bytes into its frame and with `headers` bytes of
+/// headers.
 ///
-/// A packet that is no run of many came in one SA and is vouched for by its ICV, and so is its
-/// checksum, which the peer's stack made: the guest need not compute it again.
-pub fn to_header(offload: &Offload, features: u64, link: usize, headers: usize) -> PacketHeader {
+/// Of a packet that is no run of many the guest checks the checksum itself: an ICV vouches for the
+/// way from the peer, which in tunnel mode may have it from somebody else.
+pub fn to_header(offload: &Offload, link: usize, headers: usize) -> PacketHeader {
     PacketHeader {
         checksum: offload
             .checksum
             .map(|c| Checksum { start: c.start + link as u16, offset: c.offset }),
-        is_valid: features & net::GUEST_CSUM != 0,
+        is_valid: false,
         segmentation: offload.segmentation.map(|s| net::Segmentation {
             kind: match s.kind {
                 Kind::TcpV4 => Gso::TcpV4,
@@ -75,7 +75,7 @@ mod tests {
         };
         let offload = from_header(&header, 14).unwrap();
         assert_eq!(offload.checksum, Some(PartialChecksum { start: 20, offset: 16 }));
-        let back = to_header(&offload, 0, 14, 40);
+        let back = to_header(&offload, 14, 40);
         assert_eq!((back.checksum, back.segmentation), (header.checksum, header.segmentation));
         assert_eq!((back.header_len, back.is_valid), (54, false));
         assert_eq!(from_header(&header, 35), None);

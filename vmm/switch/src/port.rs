@@ -88,7 +88,7 @@ impl Port {
         let first = packet.headers.first().or_else(|| packet.payloads.first()?.first());
         let ethernet = frame::to_guest(mac, *first.ok_or(Reason::Malformed)?);
         let headers = packet.headers.len();
-        let header = offload::to_header(&packet.offload, self.features, frame::HEADER, headers);
+        let header = offload::to_header(&packet.offload, frame::HEADER, headers);
         let payloads = packet.payloads.iter().copied();
         self.write_frame(header, [&ethernet[..], packet.headers].into_iter().chain(payloads))
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use esp::ip::{Header, HeaderBytes, Packet, protocol};
 use esp::natt::{self, Datagram};
-use esp::{Discard, Flow, Mode, Spi, checksum, ecn, mss};
+use esp::{Discard, Flow, Mode, Spi, checksum, ecn, ip, mss};
 use sys::socket::{Envelope, NetworkError};
 
 use super::crossing::{Crossed, Crossing};
@@ -195,10 +195,12 @@ impl Tunnel {
         let made = header.bytes(payload.len()).ok_or(Discard::Malformed)?;
         let flow = Flow::received(source, destination, next_header, payload)?;
         self.spd.admit(&flow, &owner.selectors, owner.pair)?;
-        self.repair(next_header, payload)?;
-        if next_header == protocol::TCP {
+        // IPv6 destination options may stand before the TCP or UDP header.
+        let (protocol, l4) = ip::upper_layer(source.is_ipv4(), next_header, payload)?;
+        self.repair(protocol, &mut payload[l4..])?;
+        if protocol == protocol::TCP {
             let limit = mss::limit(self.pairs[owner.pair].mtu, source.is_ipv4());
-            mss::clamp(payload, limit, false);
+            mss::clamp(&mut payload[l4..], limit, false);
         }
         Ok(Arrived { place: owner.place, made, rest: payload })
     }
@@ -208,16 +210,16 @@ impl Tunnel {
     /// own name for the other (RFC 3948 3.1.2). That it is whole was proved by the SA.
     ///
     /// No long payload comes before a short one that tells, such as TCP's SYN.
-    fn repair(&mut self, next_header: u8, payload: &mut [u8]) -> Result<(), Discard> {
+    fn repair(&mut self, protocol: u8, payload: &mut [u8]) -> Result<(), Discard> {
         let (source, destination) = (self.remote, self.local.ip());
         let is_asked = self.is_translated || self.is_local || self.peer.ip() != self.remote;
         if !is_asked && payload.len() > SHORT
-            || checksum::is_right(source, destination, next_header, payload)
+            || checksum::is_right(source, destination, protocol, payload)
         {
             return Ok(());
         }
         self.is_translated = true;
-        checksum::fill(source, destination, next_header, payload)
+        checksum::fill(source, destination, protocol, payload)
     }
 
     /// Computes again what fits the SAs, after the way has changed.
