@@ -51,7 +51,7 @@ impl Place {
 pub const QUEUE_SIZE: u16 = 64;
 
 /// As [`QUEUE_SIZE`], for virtio-net: a frame of 64 KiB spans many receive buffers.
-pub const NET_QUEUE_SIZE: u16 = 256;
+pub const NET_QUEUE_SIZE: u16 = 512;
 
 /// A 4-byte write here sleeps: the value is the longest sleep in microseconds
 /// ([`SLEEP_FOREVER`] for no limit). Any device's used-buffer notification wakes.

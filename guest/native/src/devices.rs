@@ -18,7 +18,8 @@ const FRAMES: u16 = 128;
 const LONG_FRAMES: u16 = 8;
 
 /// Buffers for frames from the device, where these may take several, and bytes of one. Two
-/// kilobytes take a whole frame of the usual MTU; all together they take eight long ones.
+/// kilobytes take a whole frame of the usual MTU; all together they take what a stream's
+/// window lets a peer send ([`kernel::net::Windows::RECEIVE`]), be it in long frames or short.
 const PARTS: u16 = NET_QUEUE_SIZE;
 const PART: usize = 2048;
 

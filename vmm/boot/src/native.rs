@@ -93,9 +93,9 @@ pub fn load_code(memory: &GuestMemoryMmap, code: &[u8]) -> Result<Start, LoadFai
     Ok(tables::write(memory, memory_bytes, IMAGE_BASE, &[(IMAGE_BASE..IMAGE_BASE + PAGE, may)])?)
 }
 
-/// What the kernel needs at the least beside its image: its buffers take 2.1 MB at the start,
+/// What the kernel needs at the least beside its image: its buffers take 2.8 MB at the start,
 /// of which it touches few, and a program that streams takes another.
-const LEAST_HEAP: u64 = 4 * 1024 * 1024;
+const LEAST_HEAP: u64 = 5 * 1024 * 1024;
 
 fn write_start_page(memory: &GuestMemoryMmap, page: &StartPage) -> Result<(), GuestMemoryError> {
     let mut bytes = Vec::with_capacity(size_of::<StartPage>());
