@@ -146,10 +146,11 @@ impl Endpoint {
         let events = Events::new()?;
         let mut sockets = Sockets::default();
         let watch = |socket: &_| events.add(socket, Event::Packets);
-        sockets.open(tunnel.local(), Some(&outer), watch)?;
         let tun = Tun::create_with_offloads(&options.device)?;
         lead_into(&tun, tunnel)?;
         events.add(&tun, Event::Packets)?;
+        // Last: with raw sockets open, the right to make devices is given up.
+        sockets.open(tunnel.local(), Some(&outer), watch)?;
         Ok(Endpoint {
             tunnels,
             place,

@@ -181,9 +181,9 @@ impl Port {
                 Ok(chain) => {
                     // Too few or too small: they stay where they are for a shorter packet.
                     chain.into_iter().for_each(|chain| ring.put_back(chain));
-                    return Err(give_up(&mut self.taken, memory, ring));
+                    return Err(give_up(&mut self.taken, most, memory, ring));
                 }
-                Err(_) => return Err(give_up(&mut self.taken, memory, ring)),
+                Err(_) => return Err(give_up(&mut self.taken, most, memory, ring)),
             };
             room += chain.writable();
             self.taken.push(chain);
@@ -208,11 +208,11 @@ impl Port {
     }
 }
 
-/// Puts chains that are not used back. A first one that is too small for any packet goes to the
-/// driver empty, a runt: it would be in the way for ever.
-fn give_up(taken: &mut Vec<Chain>, memory: &Memory, ring: &mut Ring) -> Reason {
-    let is_useless =
-        taken.first().is_some_and(|chain| chain.writable() < BEFORE + esp::ip::V6_HEADER);
+/// Puts chains that are not used back. If as many as one packet may take have no room for any, the
+/// first goes to the driver empty, a runt: it would be in the way for ever.
+fn give_up(taken: &mut Vec<Chain>, most: usize, memory: &Memory, ring: &mut Ring) -> Reason {
+    let room: usize = taken.iter().map(Chain::writable).sum();
+    let is_useless = taken.len() == most && room < BEFORE + esp::ip::V6_HEADER;
     while let Some(chain) = taken.pop() {
         if taken.is_empty() && is_useless {
             ring.complete(memory, chain);

@@ -38,6 +38,8 @@ pub(super) enum AttachRefused {
     Socket(#[from] sockets::Failure),
     #[error(transparent)]
     Route(#[from] sys::route::Failure),
+    #[error("what came with the request is no listening socket: bind one and listen first")]
+    NotListening,
     #[error("no more descriptors for {what}: {source}; raise the limit of open files (ulimit -n)")]
     Resources {
         what: &'static str,
@@ -244,6 +246,10 @@ impl Switch {
         socket: OwnedFd,
         client: u32,
     ) -> Result<Place, AttachRefused> {
+        // Another kind of socket would be ready for ever and give nobody.
+        if !rustix::net::sockopt::socket_acceptconn(&socket).unwrap_or(false) {
+            return Err(AttachRefused::NotListening);
+        }
         let place = self.add(name, overlay)?;
         let socket = UnixListener::from(socket);
         let watched = socket
