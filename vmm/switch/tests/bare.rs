@@ -14,6 +14,18 @@ use sys::{clock, route};
 const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
 
+/// A cipher, an encapsulation and a mode, as messages name them.
+type Kind = (&'static str, &'static str, &'static str);
+
+const UDP: &str = r#"{"udp":{}}"#;
+const RAW: &str = r#""raw""#;
+const KINDS: [Kind; 4] = [
+    ("null", UDP, "transport"),
+    ("aes-cbc-256", UDP, "transport"),
+    ("aes-cbc-256", RAW, "transport"),
+    ("aes-cbc-128", UDP, "tunnel"),
+];
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("bare-endpoint") {
@@ -49,12 +61,13 @@ fn endpoint(overlay: &str) {
 }
 
 fn overlay(
-    cipher: &str,
+    (cipher, encapsulation, mode): Kind,
     (local, inbound): (Ipv4Addr, u32),
     (peer, outbound): (Ipv4Addr, u32),
 ) -> String {
     let length = match cipher {
         "null" => 0,
+        "aes-cbc-128" => 16,
         _ => 32,
     };
     let sa = |spi: u32| {
@@ -66,7 +79,7 @@ fn overlay(
     };
     let (inbound, outbound) = (sa(inbound), sa(outbound));
     format!(
-        r#"{{"local":"{local}","peer":"{peer}","sas":[{{"inbound":{inbound},"outbound":{outbound}}}]}}"#
+        r#"{{"local":"{local}","peer":"{peer}","encapsulation":{encapsulation},"mode":"{mode}","sas":[{{"inbound":{inbound},"outbound":{outbound}}}]}}"#
     )
 }
 
@@ -105,10 +118,10 @@ fn tcp_runs() -> Result<(), Failed> {
         })??;
     }
     round_trips("base", &a, &b)?;
-    for cipher in ["null", "aes-cbc-256"] {
-        let left = start(&a, &overlay(cipher, (A, 0x1001), (B, 0x2001)))?;
-        let right = start(&b, &overlay(cipher, (B, 0x2001), (A, 0x1001)))?;
-        round_trips(cipher, &a, &b)?;
+    for kind in KINDS {
+        let left = start(&a, &overlay(kind, (A, 0x1001), (B, 0x2001)))?;
+        let right = start(&b, &overlay(kind, (B, 0x2001), (A, 0x1001)))?;
+        round_trips(&format!("{kind:?}"), &a, &b)?;
         for mut child in [left, right] {
             Command::new("kill").arg(child.id().to_string()).status()?;
             assert!(child.wait()?.success());

@@ -3,8 +3,8 @@
 mod crossing;
 mod hostile;
 mod life;
-mod modes;
-mod offload;
+pub(crate) mod modes;
+pub(crate) mod offload;
 mod path;
 mod peer;
 mod policy;
@@ -90,7 +90,8 @@ pub(crate) fn add(tunnels: &mut Tunnels, overlay: Overlay) -> Result<Place, Refu
 /// Ours and the peer's tunnels, each with one space.
 fn both(ours: Overlay, theirs: Overlay) -> (Tunnels, Tunnels) {
     let (mut a, mut b) = (Tunnels::default(), Tunnels::default());
-    (add(&mut a, ours).unwrap(), add(&mut b, theirs).unwrap());
+    add(&mut a, ours).unwrap();
+    add(&mut b, theirs).unwrap();
     (a, b)
 }
 
@@ -118,7 +119,7 @@ pub(crate) fn datagram(
 }
 
 /// A packet with this payload, whose checksum is made right.
-fn carried_by(
+pub(crate) fn carried_by(
     source: impl Into<IpAddr>,
     destination: impl Into<IpAddr>,
     protocol: u8,
@@ -143,7 +144,7 @@ pub(crate) fn seal(
 }
 
 /// The same, with work left to do.
-fn seal_with(
+pub(crate) fn seal_with(
     tunnels: &mut Tunnels,
     place: Place,
     packet: &[u8],
@@ -203,7 +204,7 @@ fn inbound(tunnels: &Tunnels, index: PairIndex) -> &InboundSa {
 }
 
 /// Checks everything about an inner packet that its receiver would check.
-fn assert_right(bytes: &[u8]) {
+pub(crate) fn assert_right(bytes: &[u8]) {
     let packet = Packet::parse(bytes, bytes.len()).unwrap();
     assert_eq!(packet.len(), bytes.len());
     let (source, destination) = (packet.source(), packet.destination());

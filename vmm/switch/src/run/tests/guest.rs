@@ -14,7 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use virtio::Memory;
 
-use crate::control::Attached;
+use crate::control::{Attached, Extent};
 use crate::frame::{Mac, SWITCH};
 
 const BYTES: u64 = 8 << 20;
@@ -88,10 +88,10 @@ impl Guest {
 
     pub(super) fn with(attached: Attached, setup: Setup) -> Guest {
         let Attached { mac, mtu, vhost_user } = attached;
-        Guest::on(vhost_user.into(), (mac, mtu), setup)
+        Guest::on(vhost_user.into(), Extent { mac, mtu }, setup)
     }
 
-    pub(super) fn on(stream: UnixStream, (mac, mtu): (Mac, u16), setup: Setup) -> Guest {
+    pub(super) fn on(stream: UnixStream, Extent { mac, mtu }: Extent, setup: Setup) -> Guest {
         let file = sys::memfd::sealed("guest", BYTES).unwrap();
         let (memory, info) = map(&file);
         let mut front = Frontend::from_stream(stream, 2);

@@ -5,15 +5,15 @@ use std::net::Ipv6Addr;
 use super::*;
 use crate::overlay::Dscp;
 
-pub(super) const A6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
-pub(super) const B6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x20);
+pub(crate) const A6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+pub(crate) const B6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x20);
 
 /// What the spaces of both ends are called inside, in tunnel mode.
-pub(super) const INNER_A: [IpAddr; 2] = [
+pub(crate) const INNER_A: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 1, 0, 5)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 5)),
 ];
-pub(super) const INNER_B: [IpAddr; 2] = [
+pub(crate) const INNER_B: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(10, 2, 0, 5)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 5)),
 ];

@@ -8,12 +8,12 @@ use super::*;
 /// Everything a guest may say it takes.
 const ALL: Accepts = Accepts { tcp_v4: true, tcp_v6: true, udp_v4: true, udp_v6: true };
 
-fn text(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 >> 3) as u8).collect()
+pub(crate) fn text(length: usize) -> Vec<u8> {
+    (0..length).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 /// A large packet as a guest hands it over: the checksum holds the pseudo-header's sum alone.
-pub(super) fn large(
+pub(crate) fn large(
     source: impl Into<IpAddr>,
     destination: impl Into<IpAddr>,
     protocol: u8,
@@ -47,7 +47,7 @@ pub(super) fn large(
 }
 
 /// Puts TCP segments or UDP datagrams together as their receiver would.
-fn received(packets: &[(Place, Vec<u8>)], size: usize) -> Vec<u8> {
+pub(crate) fn received(packets: &[(Place, Vec<u8>)], size: usize) -> Vec<u8> {
     let mut whole = Vec::new();
     for (number, (_, bytes)) in packets.iter().enumerate() {
         assert_right(bytes);

@@ -1,0 +1,46 @@
+//! What a space may send: more of it waits, and nobody else does.
+
+use super::*;
+use crate::overlay::Limits;
+
+#[test]
+fn a_space_over_its_limit_waits_in_its_own_ring_while_another_is_served() {
+    with_switch(|control| {
+        let client = Client::connect(control).unwrap();
+        // A frame of 100 bytes is more than a minute's worth.
+        let (mut slow_peer, overlay) = Peer::with(free_port(), 0x1001, |_, ours| {
+            ours.limits = Limits { packets_per_s: None, bytes_per_s: Some(1) };
+        });
+        let mut slow = Guest::new(client.attach("slow", overlay).unwrap());
+        let (mut peer, overlay) = Peer::new(free_port(), 0x1002);
+        let mut guest = Guest::new(client.attach("red", overlay).unwrap());
+        let frame = [&[0; 12][..], &slow.frame(&packet(HERE, THERE, 100))].concat();
+        (0..4).for_each(|_| slow.put(&frame, &[]));
+        slow_peer.expect(1);
+        for _ in 0..100 {
+            guest.send_packet(&packet(HERE, THERE, 100));
+            peer.expect(1);
+        }
+        assert_eq!((slow.taken(), slow_peer.receive().len()), (1, 0));
+        assert!(second(&client).drops.is_empty(), "it waits, it is not lost");
+        // What comes for it is not held up.
+        let back = packet(THERE, HERE, 100);
+        slow_peer.send(&back);
+        assert_eq!(slow.expect_frame()[34..], back[20..]);
+    });
+}
+
+#[test]
+fn what_was_held_leaves_when_its_time_comes() {
+    with_switch(|control| {
+        let client = Client::connect(control).unwrap();
+        let (mut peer, overlay) = Peer::with(free_port(), 0x1001, |_, ours| {
+            ours.limits = Limits { packets_per_s: Some(200), bytes_per_s: None };
+        });
+        let mut guest = Guest::new(client.attach("red", overlay).unwrap());
+        let frame = [&[0; 12][..], &guest.frame(&packet(HERE, THERE, 100))].concat();
+        (0..20).for_each(|_| guest.put(&frame, &[]));
+        peer.expect(20);
+        assert!(second(&client).drops.is_empty());
+    });
+}
