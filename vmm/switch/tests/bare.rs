@@ -14,17 +14,12 @@ use sys::{clock, route};
 const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
 
-/// A cipher, an encapsulation and a mode, as messages name them.
-type Kind = (&'static str, &'static str, &'static str);
+/// A cipher and an encapsulation, as messages name them.
+type Kind = (&'static str, &'static str);
 
 const UDP: &str = r#"{"udp":{}}"#;
 const RAW: &str = r#""raw""#;
-const KINDS: [Kind; 4] = [
-    ("null", UDP, "transport"),
-    ("aes-cbc-256", UDP, "transport"),
-    ("aes-cbc-256", RAW, "transport"),
-    ("aes-cbc-128", UDP, "tunnel"),
-];
+const KINDS: [Kind; 3] = [("null", UDP), ("aes-cbc-256", UDP), ("aes-cbc-256", RAW)];
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -61,13 +56,12 @@ fn endpoint(overlay: &str) {
 }
 
 fn overlay(
-    (cipher, encapsulation, mode): Kind,
+    (cipher, encapsulation): Kind,
     (local, inbound): (Ipv4Addr, u32),
     (peer, outbound): (Ipv4Addr, u32),
 ) -> String {
     let length = match cipher {
         "null" => 0,
-        "aes-cbc-128" => 16,
         _ => 32,
     };
     let sa = |spi: u32| {
@@ -79,7 +73,7 @@ fn overlay(
     };
     let (inbound, outbound) = (sa(inbound), sa(outbound));
     format!(
-        r#"{{"local":"{local}","peer":"{peer}","encapsulation":{encapsulation},"mode":"{mode}","sas":[{{"inbound":{inbound},"outbound":{outbound}}}]}}"#
+        r#"{{"local":"{local}","peer":"{peer}","encapsulation":{encapsulation},"sas":[{{"inbound":{inbound},"outbound":{outbound}}}]}}"#
     )
 }
 
