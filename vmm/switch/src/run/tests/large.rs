@@ -92,9 +92,8 @@ fn a_guest_that_takes_none_gets_every_packet_by_itself() {
             assert_eq!(frames.len(), 20);
             for (header, frame) in &frames {
                 assert_right(&frame[14..]);
-                assert_eq!((header[1], &header[4..]), (0, &[0, 0, 0, 0, 0, 0, 1, 0][..]));
-                let is_valid = refused & net::GUEST_CSUM == 0;
-                assert_eq!(header[0], if is_valid { 2 } else { 0 });
+                // What nobody has checked is not said to be right.
+                assert_eq!(header, &net::PLAIN_HEADER);
             }
         }
     }
