@@ -4,7 +4,7 @@
 //! vanish is refused, a message is handled only when all of it is there, and
 //! no reply waits for its reader. Any violation ends this connection alone.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,6 +19,15 @@ pub use device::{Device, Kick};
 
 /// Bytes of a message's header: request, flags, size (all u32, host order).
 const HEADER: usize = 12;
+
+/// VHOST_USER_SET_VRING_ENABLE: its number, and the bytes of its body (index and state, both u32).
+const SET_VRING_ENABLE: u32 = 18;
+const VRING_STATE: usize = 8;
+
+/// Flags of a message's header: version 1, a reply, a reply is asked for.
+const VERSION: u32 = 1;
+const REPLY: u32 = 1 << 2;
+const NEED_REPLY: u32 = 1 << 3;
 
 /// Most bytes of a message's body that anybody may send (the protocol's largest is smaller).
 const MAX_BODY: usize = 4096;
@@ -97,12 +106,42 @@ impl Backend {
             if unread > MAX_UNREAD {
                 return Err(Ended::Violation);
             }
+            let [a, b, c, d, ..] = header;
+            let is_enable = u32::from_ne_bytes([a, b, c, d]) == SET_VRING_ENABLE;
+            if is_enable && body == VRING_STATE && !self.device().knows_enabling() {
+                self.enable_early()?;
+                continue;
+            }
             self.handler.handle_request().map_err(|error| match error {
                 vhost::vhost_user::Error::Disconnected => Ended::Closed,
                 _ => Ended::Violation,
             })?;
         }
         Ok(true)
+    }
+}
+
+impl Backend {
+    /// Enables a ring, or disables it, before features are set.
+    ///
+    /// vhost refuses that, as the standard would have it; QEMU's virtio-net does it whenever the
+    /// device is realized or reset, and does not say it again.
+    fn enable_early(&mut self) -> Result<(), Ended> {
+        let mut message = [0; HEADER + VRING_STATE];
+        self.stream.read_exact(&mut message).map_err(|_| Ended::Closed)?;
+        let word = |at: usize| {
+            let bytes = message[4 * at..].first_chunk::<4>().expect("the message has five words");
+            u32::from_ne_bytes(*bytes)
+        };
+        let [flags, index, state] = [word(1), word(3), word(4)];
+        let done = self.device().enable_early(index, state).map_err(|_| Ended::Violation);
+        if flags & NEED_REPLY == 0 || !self.device().replies() {
+            return done;
+        }
+        let header = [SET_VRING_ENABLE, VERSION | REPLY, 8].map(u32::to_ne_bytes);
+        let failed = u64::from(done.is_err()).to_ne_bytes();
+        let reply = [header.as_flattened(), &failed].concat();
+        self.stream.write_all(&reply).map_err(|_| Ended::Closed)
     }
 }
 

@@ -56,6 +56,10 @@ const OFFLOADS: u64 = net::CSUM
 const EVENT_IDX: u64 = 1 << 29;
 const PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
+/// What the protocol is asked to do beyond its beginnings. Not CONFIG: a network card's front end
+/// makes its own configuration space, and QEMU warns of a back end that would.
+const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::REPLY_ACK;
+
 /// A memory region as the front end sees it.
 #[derive(Clone, Copy)]
 struct Region {
@@ -91,6 +95,7 @@ pub struct Device {
     identity: Identity,
     mac: Mac,
     features: u64,
+    protocol: VhostUserProtocolFeatures,
     regions: Vec<Region>,
     vrings: [Vring; QUEUES],
     kicks: Vec<Kick>,
@@ -107,6 +112,7 @@ impl Device {
             identity,
             mac,
             features: 0,
+            protocol: VhostUserProtocolFeatures::empty(),
             regions: Vec::new(),
             vrings: Default::default(),
             kicks: Vec::new(),
@@ -147,6 +153,24 @@ impl Device {
         sent
     }
 
+    /// Whether rings are enabled by messages, as features have been set.
+    pub(super) fn knows_enabling(&self) -> bool {
+        self.features & PROTOCOL_FEATURES != 0
+    }
+
+    /// Whether messages that ask for a reply get one.
+    pub(super) fn replies(&self) -> bool {
+        self.protocol.contains(VhostUserProtocolFeatures::REPLY_ACK)
+    }
+
+    /// What SET_VRING_ENABLE says, before features are set.
+    pub(super) fn enable_early(&mut self, index: u32, state: u32) -> Result<()> {
+        match state {
+            0 | 1 => self.set_vring_enable(index, state == 1),
+            _ => Err(Error::InvalidParam),
+        }
+    }
+
     fn ring(&mut self, index: usize) -> &mut Option<Ring> {
         match index {
             0 => &mut self.port.receive,
@@ -166,7 +190,7 @@ impl Device {
         self.stop(index);
         let vring = &self.vrings[index];
         // Without the protocol features, queues are enabled by being kicked (vhost-user, "Ring states").
-        let enabled = vring.enabled || self.features & PROTOCOL_FEATURES == 0;
+        let enabled = vring.enabled || !self.knows_enabling();
         let (Some(parts), Some(memory)) = (vring.parts, &self.port.memory) else { return Ok(()) };
         if !enabled || vring.kick.is_none() || vring.size == 0 {
             return Ok(());
@@ -344,12 +368,16 @@ impl VhostUserBackendReqHandlerMut for Device {
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
-        Ok(VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::REPLY_ACK)
+        Ok(PROTOCOL)
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
-        let offered = VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::REPLY_ACK;
-        if features & !offered.bits() == 0 { Ok(()) } else { Err(Error::InvalidParam) }
+        let features = VhostUserProtocolFeatures::from_bits(features).ok_or(Error::InvalidParam)?;
+        if !PROTOCOL.contains(features) {
+            return Err(Error::InvalidParam);
+        }
+        self.protocol = features;
+        Ok(())
     }
 
     fn get_queue_num(&mut self) -> Result<u64> {
@@ -362,15 +390,8 @@ impl VhostUserBackendReqHandlerMut for Device {
         self.start(index)
     }
 
-    fn get_config(
-        &mut self,
-        offset: u32,
-        size: u32,
-        _flags: VhostUserConfigFlags,
-    ) -> Result<Vec<u8>> {
-        // A front end may ask for more than there is: the rest reads as zero.
-        let config = self.identity.config.iter().copied().chain(std::iter::repeat(0));
-        Ok(config.skip(offset as usize).take(size as usize).collect())
+    fn get_config(&mut self, _: u32, _: u32, _: VhostUserConfigFlags) -> Result<Vec<u8>> {
+        Err(Error::InvalidParam)
     }
 
     fn set_config(&mut self, _: u32, _: &[u8], _: VhostUserConfigFlags) -> Result<()> {
