@@ -1,6 +1,5 @@
 //! The scapy process of one test, spoken to in JSON lines (see `peer.py`).
 
-use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -26,33 +25,12 @@ pub(crate) struct Wrapping {
     pub(crate) tunnel: bool,
 }
 
-/// A Python interpreter that has scapy: the path in `PORTSPACE_PYTHON`, else `python3`.
+/// A Python interpreter that has scapy.
 ///
 /// # Errors
 /// Why there is none, in words for whoever runs the tests.
 pub(crate) fn interpreter() -> Result<OsString, String> {
-    let python = match env::var_os("PORTSPACE_PYTHON") {
-        // A path is one from here, not from the directory Python is started in.
-        Some(path) => std::path::absolute(&path).map_err(|error| error.to_string())?.into(),
-        None => "python3".into(),
-    };
-    let check = Command::new(&python)
-        .args(["-c", "import cryptography, scapy.layers.ipsec"])
-        // Python looks for modules in the current directory, where `scapy/` is this test.
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .output();
-    let missing = match check {
-        Ok(output) if output.status.success() => return Ok(python),
-        Ok(output) => String::from_utf8_lossy(&output.stderr).lines().last().map(String::from),
-        Err(error) => Some(error.to_string()),
-    };
-    Err(format!(
-        "{} has no scapy with cryptography ({}): pip install scapy cryptography, \
-         or name an interpreter in PORTSPACE_PYTHON",
-        python.display(),
-        missing.unwrap_or_default()
-    ))
+    tests::python("cryptography, scapy.layers.ipsec", "pip install scapy cryptography")
 }
 
 /// A running scapy; it ends when it is dropped.

@@ -5,6 +5,8 @@
 //! starts `/proc/self/exe` in its roles.
 #![expect(clippy::disallowed_types, reason = "tests use files and sockets as any program would")]
 
+mod linux;
+mod python;
 mod space;
 
 use std::fs::OpenOptions;
@@ -14,10 +16,15 @@ use std::process::ExitCode;
 use cli::lab::{self, Lab};
 use libtest_mimic::{Arguments, Completion, Trial};
 
+pub use linux::{Linux, SHELL, Said};
+pub use python::python;
 pub use space::{PATIENCE, Space, echo_server, eventually, in_hex, run};
 
 /// A test by the sentence it proves. It panics where that is wrong.
 pub type Test = (&'static str, fn(&Lab));
+
+/// A test of a table, made for one row of it.
+pub type Case = (String, Box<dyn FnOnce(&Lab) + Send>);
 
 /// The first argument of the process that runs the tests inside the lab.
 const INSIDE: &str = "tests-inside";
@@ -53,27 +60,29 @@ pub fn as_portspace() -> Option<ExitCode> {
 
 /// Runs `tests` one after the other inside a lab of their own, or ignores them all with the reason.
 pub fn in_lab(what: &str, tests: &'static [Test]) -> ExitCode {
+    let cases = tests.iter().map(|(name, test)| -> Case { ((*name).to_owned(), Box::new(test)) });
+    cases_in_lab(what, &["/dev/kvm", "/dev/net/tun"], cases.collect())
+}
+
+/// The same for tests that were made, and need these `devices` alone.
+pub fn cases_in_lab(what: &str, devices: &[&str], cases: Vec<Case>) -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some(TRY) => ExitCode::SUCCESS,
         Some(INSIDE) => {
             lab::settle().expect("the first process of a lab settles in it");
             let lab: &'static Lab = Box::leak(Box::new(Lab::build().expect("hosts can be made")));
-            let trials = tests.iter().map(|(name, test)| trial(name, move || test(lab)));
+            let trials = cases.into_iter().map(|(name, test)| trial(&name, move || test(lab)));
             let mut arguments = Arguments::from_iter(arguments);
             arguments.filter = arguments.filter.take().filter(|filter| filter != INSIDE);
             arguments.test_threads = Some(1);
             libtest_mimic::run(&arguments, trials.collect()).exit_code()
         }
         _ => {
-            if !arguments.iter().any(|argument| argument == "--list")
-                && let Err(reason) = means()
-            {
-                let trials = tests.iter().map(|(name, _)| ignored(name, &reason)).collect();
-                return libtest_mimic::run(&Arguments::from_args(), trials).exit_code();
-            }
-            if arguments.iter().any(|argument| argument == "--list") {
-                let trials = tests.iter().map(|(name, _)| ignored(name, "")).collect();
+            let listed = arguments.iter().any(|argument| argument == "--list");
+            let missing = if listed { Err(String::new()) } else { means_of(devices) };
+            if let Err(reason) = missing {
+                let trials = cases.iter().map(|(name, _)| ignored(name, &reason)).collect();
                 return libtest_mimic::run(&Arguments::from_args(), trials).exit_code();
             }
             let inside: Vec<String> = std::iter::once(INSIDE.to_owned()).chain(arguments).collect();
@@ -110,12 +119,17 @@ pub fn ignored(name: &str, reason: &str) -> Trial {
     Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
 }
 
-/// What every whole-system test needs.
+/// Whether this machine has what tests of spaces need.
 ///
 /// # Errors
 /// What is missing, as a reason to ignore a test.
 pub fn means() -> Result<(), String> {
-    for device in ["/dev/kvm", "/dev/net/tun"] {
+    means_of(&["/dev/kvm", "/dev/net/tun"])
+}
+
+/// Whether there can be a lab here, and there are these devices.
+fn means_of(devices: &[&str]) -> Result<(), String> {
+    for device in devices {
         let opened = OpenOptions::new().read(true).write(true).open(device);
         opened.map_err(|error| format!("{device} cannot be opened: {error}"))?;
     }
