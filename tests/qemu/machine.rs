@@ -1,0 +1,146 @@
+//! An unmodified QEMU with Debian's cloud kernel, its one network card a
+//! vhost-user connection.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cli::lab::service::finish;
+use cli::lab::{A, Lab};
+use tests::{Linux, SHELL};
+
+/// Where Debian's kernel is, as in a root directory: `boot` and `lib/modules`.
+const ROOT: &str = "PORTSPACE_LINUX_ROOT";
+
+/// What the kernel's virtio-net needs, in this order.
+const MODULES: [&str; 7] = [
+    "drivers/virtio/virtio_ring.ko",
+    "drivers/virtio/virtio.ko",
+    "drivers/virtio/virtio_pci_modern_dev.ko",
+    "drivers/virtio/virtio_pci_legacy_dev.ko",
+    "drivers/virtio/virtio_pci.ko",
+    "net/core/failover.ko",
+    "drivers/net/net_failover.ko",
+];
+
+/// The driver itself.
+const DRIVER: &str = "drivers/net/virtio_net.ko";
+
+/// A kernel and a first file system for it.
+pub(crate) struct Image {
+    kernel: PathBuf,
+    initramfs: PathBuf,
+}
+
+impl Image {
+    /// Builds one in the lab.
+    ///
+    /// # Errors
+    /// What is missing on this machine.
+    pub(crate) fn build(lab: &Lab) -> Result<Image, String> {
+        for program in ["qemu-system-x86_64", "busybox"] {
+            let found = finish(lab.a.command("which").arg(program), Duration::from_secs(5));
+            if !found.is_ok_and(|ended| ended.ok()) {
+                let packages = "qemu-system-x86 busybox-static";
+                return Err(format!("there is no {program}: apt-get install {packages}"));
+            }
+        }
+        let (kernel, modules) = kernel()?;
+        let directory = lab.a.directory.join("image");
+        stage(&directory, &modules).map_err(|error| {
+            format!("no initramfs can be made of {}: {error}", modules.display())
+        })?;
+        let initramfs = lab.a.directory.join("initramfs");
+        let pack = format!(
+            "cd {} && busybox find . | busybox cpio -o -H newc > {}",
+            directory.display(),
+            initramfs.display()
+        );
+        let packed = finish(lab.a.command("sh").args(["-c", &pack]), Duration::from_secs(20));
+        let packed = packed.map_err(|failure| failure.chain())?;
+        if packed.ok() { Ok(Image { kernel, initramfs }) } else { Err(packed.why()) }
+    }
+
+    /// Boots it with a connection to `socket` for its network card.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub(crate) fn boot(&self, lab: &Lab, socket: &Path, mac: [u8; 6], mtu: u16) -> Linux {
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let card = format!("mac={mac},host_mtu={mtu}");
+        let mut command = lab.a.command("qemu-system-x86_64");
+        command
+            .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
+            .args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "256M"])
+            .args(["-object", "memory-backend-memfd,id=memory,size=256M,share=on"])
+            .args(["-machine", "q35,memory-backend=memory", "-serial", "stdio"])
+            .arg("-kernel")
+            .arg(&self.kernel)
+            .arg("-initrd")
+            .arg(&self.initramfs)
+            .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
+            .args(["-chardev", &format!("socket,id=switch,path={}", socket.display())])
+            .args(["-netdev", "vhost-user,id=net,chardev=switch"])
+            // With MSI-X and without KVM, QEMU 7.2 follows a null pointer as soon as a vhost-user
+            // card's driver starts.
+            .args(["-device", &format!("virtio-net-pci,netdev=net,vectors=0,{card}")]);
+        let log = lab.a.directory.join("qemu.log");
+        Linux::boot(command, &log).unwrap_or_else(|said| panic!("QEMU: {said}"))
+    }
+}
+
+/// The newest cloud kernel and the directory of its modules.
+fn kernel() -> Result<(PathBuf, PathBuf), String> {
+    let root = env::var_os(ROOT).map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let entries = fs::read_dir(root.join("boot")).into_iter().flatten().flatten();
+    let mut releases: Vec<String> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("vmlinuz-").map(String::from))
+        .filter(|release| release.ends_with("-cloud-amd64"))
+        .collect();
+    releases.sort();
+    let release = releases.pop().ok_or_else(|| {
+        format!(
+            "Debian's linux-image-cloud-amd64 is not in {}: unpack it (dpkg -x) and name the \
+             directory in {ROOT}",
+            root.display()
+        )
+    })?;
+    let modules = root.join("lib/modules").join(&release).join("kernel");
+    Ok((root.join("boot").join(format!("vmlinuz-{release}")), modules))
+}
+
+/// Lays the first file system out: busybox, the modules and an init.
+fn stage(directory: &Path, modules: &Path) -> std::io::Result<()> {
+    for name in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+        fs::create_dir_all(directory.join(name))?;
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter();
+    let busybox = busybox.filter(|path| path.exists()).next().unwrap_or(Path::new("busybox"));
+    fs::copy(busybox, directory.join("bin/busybox"))?;
+    let mut load = String::new();
+    for module in MODULES.iter().chain([&DRIVER]) {
+        let name = module.rsplit('/').next().unwrap_or(module);
+        fs::copy(modules.join(module), directory.join("modules").join(name))?;
+        load.push_str(&format!("insmod /modules/{name}\n"));
+    }
+    let init = format!(
+        "#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t devtmpfs dev /dev
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs tmp /tmp
+exec </dev/ttyS0 >/dev/ttyS0
+stty raw -echo
+{load}ip link set lo up
+ip link set eth0 up
+ip addr add {A}/32 dev eth0
+ip route add default dev eth0
+{SHELL}"
+    );
+    fs::write(directory.join("init"), init)?;
+    fs::set_permissions(directory.join("init"), PermissionsExt::from_mode(0o755))
+}

@@ -1,0 +1,20 @@
+//! The switch's vhost-user side against a front end and a driver nobody here
+//! wrote: QEMU with Debian's kernel is one more space.
+#![expect(clippy::disallowed_types, reason = "tests use files and sockets as any program would")]
+
+mod machine;
+mod traffic;
+
+use std::process::ExitCode;
+
+use tests::{as_portspace, in_lab};
+
+fn main() -> ExitCode {
+    if let Some(code) = as_portspace() {
+        return code;
+    }
+    in_lab(
+        "the tests with QEMU",
+        &[("an unmodified QEMU is one more space, killed and plugged in again", traffic::plugged)],
+    )
+}
