@@ -491,4 +491,4 @@ fn escape(letter: char, text: &mut String) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

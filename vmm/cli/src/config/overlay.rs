@@ -88,7 +88,7 @@ impl RawOverlay {
         let within = if addresses.is_empty() { vec![local] } else { addresses.clone() };
         let mut frame = Frame { mode, encapsulation, own: within, remote: Vec::new() };
         if let Some(remote) = &self.remote {
-            if mode == Mode::Transport {
+            if mode == Mode::Transport && !remote.get_ref().is_empty() {
                 let what =
                     "contradicts transport mode, which reaches the peer alone; remove the field";
                 return Err(at(source, remote, what));

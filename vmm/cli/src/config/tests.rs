@@ -412,6 +412,34 @@ manual.out.spi = 0x1002
     assert!(own.contains("is the space's own SPI; name"), "{own}");
 }
 
+#[test]
+fn the_documented_files_are_read() {
+    let document = include_str!("../../../../docs/configuration.md");
+    let blocks: Vec<&str> = document
+        .split("```toml\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap())
+        .collect();
+    let [whole, several] = blocks[..] else { panic!("two files") };
+    let keyed = |text: &str| {
+        // A key of its own for each, as long as the document says.
+        let mut keys = 0..;
+        let mut pieces = text.split("\"...\"");
+        let mut keyed = pieces.next().unwrap().to_owned();
+        for piece in pieces {
+            keyed.push_str(&format!("\"{:064x}\"{piece}", keys.next().unwrap()));
+        }
+        keyed
+    };
+    let config = Config::parse("red.toml", "blue", &keyed(whole)).unwrap();
+    assert_eq!((config.name.as_str(), config.overlay.sas.len()), ("red", 1));
+    assert_eq!(config.overlay.keepalive_s, switch::overlay::DEFAULT_KEEPALIVE_S);
+    assert_eq!(config.overlay.sas[0].window, switch::overlay::DEFAULT_WINDOW);
+    let tunnel = "[overlay]\nlocal = \"192.0.2.10\"\npeer = \"192.0.2.20\"\nmode = \"tunnel\"\n";
+    let several = Config::parse("red.toml", "red", &keyed(&format!("{tunnel}{several}"))).unwrap();
+    assert_eq!((several.overlay.sas.len(), several.overlay.policies.len()), (1, 1));
+}
+
 /// A file without SAs, with `keys` as session keys.
 fn with_session_keys(file: &str, keys: &str) -> Result<Config, String> {
     let directory = tempfile::tempdir().unwrap();

@@ -19,6 +19,7 @@ use crate::control::{Attached, Client, Failure as Refused};
 use crate::overlay::{Cipher, DEFAULT_PORT, Encapsulation, Overlay};
 use crate::tunnel::tests::{add, overlay, packet, seal_with};
 
+mod asked;
 mod frames;
 mod guest;
 mod large;
