@@ -1,6 +1,7 @@
 //! The command line, and which module does what.
 
 mod bare;
+mod bench;
 mod capture;
 mod inspect;
 mod internal;
@@ -18,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::SpaceName;
 use crate::failure::Outcome;
-use crate::{bench, demo, doctor, lab};
+use crate::{demo, doctor, lab};
 
 /// Personal networks: small virtual machines with this host's own address, this
 /// host's files seen through copy-on-write, and exactly one IPsec overlay each.
@@ -106,7 +107,7 @@ enum Command {
     /// Measure
     Bench {
         #[command(subcommand)]
-        what: Bench,
+        what: bench::Bench,
     },
     /// The switch process (started by up)
     #[command(hide = true)]
@@ -142,9 +143,12 @@ enum Command {
     /// The doctor's trials, inside namespaces
     #[command(hide = true)]
     DoctorInside,
-    /// The round-trip bench, inside its namespaces
-    #[command(hide = true)]
-    BenchRttInside(RttOptions),
+    /// A bench, inside its namespaces
+    #[command(hide = true, name = bench::INSIDE)]
+    BenchInside {
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
 }
 
 /// What key management hands over, until it does so itself.
@@ -180,30 +184,6 @@ enum Listing {
         #[command(flatten)]
         form: Form,
     },
-}
-
-#[derive(Subcommand)]
-enum Bench {
-    /// TCP round trips of 1 byte: no IPsec, bare IPsec, personal network
-    Rtt(RttOptions),
-}
-
-#[derive(Args, Clone, Copy)]
-struct RttOptions {
-    /// Rounds per algorithm, each of all three ways
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    rounds: u32,
-    /// Round trips per measurement
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    count: u32,
-    #[command(flatten)]
-    form: Form,
-}
-
-impl RttOptions {
-    fn pace(self) -> bench::Pace {
-        bench::Pace { rounds: self.rounds, count: self.count }
-    }
 }
 
 #[derive(Args, Clone, Copy)]
@@ -294,16 +274,14 @@ impl Cli {
             Command::Capture(options) => done(capture::capture(&options)),
             Command::Demo(form) => demo::start(form.json),
             Command::Doctor(form) => doctor::doctor(form.json),
-            Command::Bench { what: Bench::Rtt(options) } => {
-                bench::start(options.pace(), options.form.json)
-            }
+            Command::Bench { .. } => bench::enter(),
             Command::SwitchProcess { socket, spin_us } => done(internal::switch(&socket, spin_us)),
             Command::Vm { settings } => done(internal::vm(&settings)),
             Command::Tool { what } => done(internal::tool(what)),
             Command::LabThreshold { arguments } => lab::threshold(&arguments),
             Command::DemoInside(form) => demo::inside(form.json),
             Command::DoctorInside => done(doctor::inside()),
-            Command::BenchRttInside(options) => bench::inside(options.pace(), options.form.json),
+            Command::BenchInside { what } => bench::inside(what),
         }
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use switch::overlay::{Cipher, DEFAULT_PORT, Integrity, Suite};
 
-use crate::bench::{self, Pace, expect, start_bare};
+use crate::bench::rtt::{self, Pace};
+use crate::bench::{expect, start_bare};
 use crate::failure::{Failure, Outcome, While};
 use crate::lab::capture::{Capture, Counts};
 use crate::lab::network::{Endpoint, Keys, random};
@@ -48,6 +49,9 @@ struct Role {
 
 const AES_256: Suite = Suite::Combined(Cipher::AesCbc256, Integrity::HmacSha256);
 const AES_128: Suite = Suite::Combined(Cipher::AesCbc128, Integrity::HmacSha256);
+
+/// The algorithms of the demo's table.
+const SUITES: [Suite; 3] = [Suite::Combined(Cipher::Null, Integrity::HmacSha256), AES_128, AES_256];
 
 const RED: Role = Role { name: "red", peer: Peer::B, suite: AES_256, spi: 0x1000 };
 const BLUE: Role = Role { name: "blue", peer: Peer::C, suite: AES_128, spi: 0x1010 };
@@ -105,7 +109,7 @@ fn show(lab: &Lab, progress: &Progress, report: &mut Report) -> Outcome<()> {
         expect(finish(&mut lab.a.portspace(&["stop", role.name]), PATIENCE)?, "stop")?;
     }
     drop(scene);
-    bench::measure(lab, PACE, progress, report)
+    rtt::measure(lab, PACE, &SUITES, progress, report)
 }
 
 fn check_capture(report: &mut Report, counts: &Counts) {

@@ -26,6 +26,7 @@ mod lifecycle;
 mod link;
 pub mod paths;
 mod pcapng;
+mod plot;
 mod processes;
 mod progress;
 pub mod report;

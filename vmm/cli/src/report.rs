@@ -3,110 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-/// Round-trip times of one run, microseconds; the guest's `rtt --json` prints the same.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Distribution {
-    /// How many round trips.
-    pub count: u64,
-    /// The shortest.
-    pub min_us: f64,
-    /// Half are at most this.
-    pub p50_us: f64,
-    /// Nine of ten are at most this.
-    pub p90_us: f64,
-    /// 99 of 100 are at most this.
-    pub p99_us: f64,
-    /// The longest.
-    pub max_us: f64,
-}
+mod statistics;
 
-impl Distribution {
-    /// Of samples in nanoseconds.
-    ///
-    /// # Panics
-    /// Without samples.
-    pub fn of(mut samples: Vec<u64>) -> Self {
-        samples.sort_unstable();
-        // Nearest rank: the smallest sample that is not less than `percent` of them.
-        let rank = |percent: usize| samples[(samples.len() * percent).div_ceil(100).max(1) - 1];
-        let us = |ns: u64| ns as f64 / 1000.0;
-        Self {
-            count: samples.len() as u64,
-            min_us: us(samples[0]),
-            p50_us: us(rank(50)),
-            p90_us: us(rank(90)),
-            p99_us: us(rank(99)),
-            max_us: us(samples[samples.len() - 1]),
-        }
-    }
-}
-
-/// The three figures of a cell of the table: medians over the rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Figures {
-    /// Median of the rounds' medians.
-    pub p50_us: f64,
-    /// Median of the rounds' 90th percentiles.
-    pub p90_us: f64,
-    /// Median of the rounds' 99th percentiles.
-    pub p99_us: f64,
-}
-
-impl Figures {
-    /// Of the rounds of one cell.
-    ///
-    /// # Panics
-    /// Without rounds.
-    pub fn of(rounds: &[Distribution]) -> Self {
-        let over = |part: fn(&Distribution) -> f64| median(rounds.iter().map(part).collect());
-        let over = |part| to_thousandths(over(part));
-        Self { p50_us: over(|d| d.p50_us), p90_us: over(|d| d.p90_us), p99_us: over(|d| d.p99_us) }
-    }
-}
-
-/// Personal over bare, of the medians of each round.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Ratio {
-    /// The middle one.
-    pub median: f64,
-    /// The best.
-    pub min: f64,
-    /// The worst.
-    pub max: f64,
-}
-
-impl Ratio {
-    /// Pairs each round of the personal network with the same round of bare IPsec.
-    ///
-    /// # Panics
-    /// Without rounds.
-    pub fn of(personal: &[Distribution], bare: &[Distribution]) -> Self {
-        let pairs = personal.iter().zip(bare);
-        let ratios: Vec<f64> = pairs.map(|(p, b)| p.p50_us / b.p50_us).collect();
-        let min = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        let max = ratios.iter().copied().fold(0.0, f64::max);
-        let [median, min, max] = [median(ratios), min, max].map(to_thousandths);
-        Self { median, min, max }
-    }
-}
-
-/// As many digits as a measurement here is worth.
-pub(crate) fn to_thousandths(number: f64) -> f64 {
-    (number * 1000.0).round() / 1000.0
-}
-
-/// The middle of `numbers`, or the mean of the middle two.
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    let middle = numbers.len() / 2;
-    if numbers.len() % 2 == 1 {
-        numbers[middle]
-    } else {
-        f64::midpoint(numbers[middle - 1], numbers[middle])
-    }
-}
+pub(crate) use statistics::to_thousandths;
+pub use statistics::{Distribution, Figures, Spread};
 
 /// The round-trip table: by way, then by algorithm.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -155,7 +57,7 @@ pub struct Report {
     /// The round-trip table.
     pub rtt: RoundTrips,
     /// By algorithm.
-    pub ratio_personal_bare: BTreeMap<String, Ratio>,
+    pub ratio_personal_bare: BTreeMap<String, Spread>,
 }
 
 impl Report {
@@ -220,7 +122,7 @@ impl Report {
                     None => write!(out, "  {:>23}", "-")?,
                 }
             }
-            writeln!(out, "  {:.2} ({:.2}-{:.2})", ratio.median, ratio.min, ratio.max)?;
+            writeln!(out, "  {}", ratio.text())?;
         }
         Ok(())
     }
@@ -235,30 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_samples_by_nearest_rank() {
-        let d = Distribution::of((1..=200).rev().map(|n| n * 1000).collect());
-        assert_eq!((d.count, d.min_us, d.max_us), (200, 1.0, 200.0));
-        assert_eq!((d.p50_us, d.p90_us, d.p99_us), (100.0, 180.0, 198.0));
-        let one = Distribution::of(vec![1500]);
-        assert_eq!((one.min_us, one.p50_us, one.p99_us), (1.5, 1.5, 1.5));
-    }
-
-    #[test]
-    fn a_ratio_pairs_the_rounds_and_keeps_their_spread() {
-        let personal = [round(10.0), round(22.0), round(30.0)];
-        let bare = [round(10.0), round(20.0), round(40.0)];
-        let ratio = Ratio::of(&personal, &bare);
-        assert_eq!((ratio.median, ratio.min, ratio.max), (1.0, 0.75, 1.1));
-        assert_eq!(Figures::of(&bare[..2]).p50_us, 15.0);
-    }
-
-    #[test]
     fn the_json_has_the_promised_form() {
         let mut report = Report::default();
         report.check("one", true, "seen");
         let figures = Figures::of(&[round(2.0)]);
         report.rtt.base.insert("null+hmac-sha256".into(), figures);
-        let ratio = Ratio { median: 1.0, min: 1.0, max: 1.0 };
+        let ratio = Spread { median: 1.0, min: 1.0, max: 1.0 };
         report.ratio_personal_bare.insert("null+hmac-sha256".into(), ratio);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["checks"][0]["ok"], true);

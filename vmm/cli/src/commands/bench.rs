@@ -1,0 +1,80 @@
+//! `portspace bench`: what is measured, and how much of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, value_parser};
+use switch::overlay::Suite;
+
+use crate::bench::{Output, SUITES, rtt};
+use crate::failure::Outcome;
+use crate::lab;
+
+/// The hidden command that measures inside the lab.
+pub(super) const INSIDE: &str = "bench-inside";
+
+#[derive(Subcommand)]
+pub(super) enum Bench {
+    /// TCP round trips of 1 byte: no IPsec, bare IPsec, personal network
+    Rtt {
+        /// Rounds per algorithm, each of all three ways
+        #[arg(long, default_value_t = 12, value_parser = value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// Round trips per measurement
+        #[arg(long, default_value_t = 2000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+        count: u32,
+        #[command(flatten)]
+        suites: Suites,
+        #[command(flatten)]
+        results: Results,
+    },
+}
+
+/// Which algorithms.
+#[derive(Args)]
+pub(super) struct Suites {
+    /// Algorithms, such as aes-gcm-256; by default one of each kind
+    #[arg(long = "suite", value_name = "SUITE")]
+    named: Vec<Suite>,
+}
+
+impl Suites {
+    fn chosen(self) -> Vec<Suite> {
+        if self.named.is_empty() { SUITES.to_vec() } else { self.named }
+    }
+}
+
+/// Where the results go.
+#[derive(Args)]
+pub(super) struct Results {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Where the plots are written
+    #[arg(long, value_name = "DIRECTORY", default_value = "target/bench")]
+    plots: PathBuf,
+}
+
+impl Results {
+    fn output(self) -> Output {
+        Output { json: self.json, plots: self.plots }
+    }
+}
+
+/// Enters a lab and runs there what this command line says.
+pub(super) fn enter() -> Outcome<ExitCode> {
+    // As it was written, with the one word exchanged: every option goes through.
+    let words = std::env::args_os().skip(2).map(|word| word.to_string_lossy().into_owned());
+    let arguments: Vec<String> = std::iter::once(INSIDE.to_owned()).chain(words).collect();
+    lab::enter("bench", &arguments)
+}
+
+/// Measures, inside the lab.
+pub(super) fn inside(what: Bench) -> Outcome<ExitCode> {
+    match what {
+        Bench::Rtt { rounds, count, suites, results } => {
+            let pace = rtt::Pace { rounds, count };
+            rtt::inside(pace, &suites.chosen(), &results.output())
+        }
+    }
+}
