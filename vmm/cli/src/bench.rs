@@ -3,9 +3,12 @@
 //! A bench enters a lab of its own and measures there in interleaved rounds of
 //! fair order. What counts is the ratio within a round, not the absolute figure.
 
+mod flow;
 mod orders;
 mod output;
 pub mod rtt;
+mod strongswan;
+pub mod throughput;
 mod ways;
 
 pub(crate) use output::Output;

@@ -8,6 +8,7 @@ mod enter;
 mod netlink;
 pub mod network;
 pub mod service;
+pub mod strongswan;
 #[cfg(test)]
 mod tests;
 

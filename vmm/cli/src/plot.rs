@@ -5,12 +5,13 @@ mod canvas;
 
 use plotters::style::RGBColor;
 
-use crate::report::Report;
+use crate::report::{self, Report, Spread, Throughput};
 use bars::{Bar, Bars, Group, Panel};
 
 /// Colours that stay apart in print and for most eyes (Okabe and Ito, 2008).
 const GREY: RGBColor = RGBColor(0x9a, 0x9a, 0x9a);
 const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
+const RED: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
 const ORANGE: RGBColor = RGBColor(0xe6, 0x9f, 0x00);
 
 /// The ways in the order of the tables, and their colours.
@@ -40,6 +41,69 @@ pub(crate) fn round_trips(report: &Report) -> String {
         ways: ways(),
         panels: vec![Panel { title: String::new(), groups }],
         columns: 1,
+    }
+    .svg()
+}
+
+/// The table of `bench throughput`.
+pub(crate) fn throughput(report: &Throughput) -> String {
+    let bar = |rate: &report::Rate| {
+        let Spread { median, min, max } = rate.mbit_per_s;
+        Some(Bar { value: median / 1e3, whisker: [min / 1e3, max / 1e3] })
+    };
+    let panel = |stream: report::Stream| {
+        let rows = report.rows.iter().filter(|row| row.stream == stream);
+        let group = |row: &report::Row| Group {
+            name: row.suite.clone(),
+            note: format!("personal / bare {}", row.ratio_personal_bare.text()),
+            bars: [&row.base, &row.bare, &row.personal].map(bar).to_vec(),
+        };
+        Panel { title: stream.name().to_owned(), groups: rows.map(group).collect() }
+    };
+    Bars {
+        title: "Throughput".to_owned(),
+        axis: "Gbit/s of payload (whisker: min, max)".to_owned(),
+        ways: ways(),
+        panels: report::Stream::ALL.map(panel).into(),
+        columns: 2,
+    }
+    .svg()
+}
+
+/// The table against strongSwan.
+pub(crate) fn against(report: &report::Against) -> String {
+    let panel = |title: &str, note: String, bar: fn(&report::Contender) -> Bar| {
+        let bars = report.ways.iter().map(|way| Some(bar(way))).collect();
+        let groups = vec![Group { name: report.suite.clone(), note, bars }];
+        Panel { title: title.to_owned(), groups }
+    };
+    let colours = [GREY, RED, BLUE, ORANGE];
+    let names = report.ways.iter().map(|way| way.way.to_owned());
+    let tcp = |way: &report::Contender| {
+        let Spread { median, min, max } = way.tcp_mbit_per_s;
+        Bar { value: median / 1e3, whisker: [min / 1e3, max / 1e3] }
+    };
+    let rtt = |way: &report::Contender| Bar {
+        value: way.rtt.p50_us,
+        whisker: [way.rtt.p50_us, way.rtt.p90_us],
+    };
+    Bars {
+        title: "Against strongSwan's ESP in user space".to_owned(),
+        axis: String::new(),
+        ways: names.zip(colours).collect(),
+        panels: vec![
+            panel(
+                "TCP out, Gbit/s of payload (whisker: min, max)",
+                format!("personal / strongSwan {}", report.ratio_tcp.text()),
+                tcp,
+            ),
+            panel(
+                "TCP round trip of 1 byte, µs, p50 (whisker: p90)",
+                format!("added over base, personal / strongSwan {}", report.ratio_added.text()),
+                rtt,
+            ),
+        ],
+        columns: 2,
     }
     .svg()
 }

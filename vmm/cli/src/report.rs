@@ -6,9 +6,13 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 mod statistics;
+mod throughput;
 
 pub(crate) use statistics::to_thousandths;
 pub use statistics::{Distribution, Figures, Spread};
+pub use throughput::{
+    Against, Contender, Direction, Rate, Row, Sent, Stream, Strongswan, Throughput, Transport,
+};
 
 /// The round-trip table: by way, then by algorithm.
 #[derive(Clone, Debug, Default, Serialize)]

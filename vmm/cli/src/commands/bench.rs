@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, value_parser};
 use switch::overlay::Suite;
 
-use crate::bench::{Output, SUITES, rtt};
+use crate::bench::{Output, SUITES, rtt, throughput};
 use crate::failure::Outcome;
 use crate::lab;
 
@@ -23,6 +23,19 @@ pub(super) enum Bench {
         /// Round trips per measurement
         #[arg(long, default_value_t = 2000, value_parser = value_parser!(u32).range(1..=10_000_000))]
         count: u32,
+        #[command(flatten)]
+        suites: Suites,
+        #[command(flatten)]
+        results: Results,
+    },
+    /// TCP and UDP throughput, both directions: no IPsec, bare IPsec, personal network
+    Throughput {
+        /// Rounds per algorithm and stream, each of all ways
+        #[arg(long, default_value_t = 6, value_parser = value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// Seconds of one measurement
+        #[arg(long, default_value_t = 0.4, value_parser = seconds)]
+        seconds: f64,
         #[command(flatten)]
         suites: Suites,
         #[command(flatten)]
@@ -61,6 +74,11 @@ impl Results {
     }
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.05..=60.0).contains(seconds));
+    seconds.ok_or_else(|| "not a number of seconds from 0.05 to 60".to_owned())
+}
+
 /// Enters a lab and runs there what this command line says.
 pub(super) fn enter() -> Outcome<ExitCode> {
     // As it was written, with the one word exchanged: every option goes through.
@@ -75,6 +93,10 @@ pub(super) fn inside(what: Bench) -> Outcome<ExitCode> {
         Bench::Rtt { rounds, count, suites, results } => {
             let pace = rtt::Pace { rounds, count };
             rtt::inside(pace, &suites.chosen(), &results.output())
+        }
+        Bench::Throughput { rounds, seconds, suites, results } => {
+            let pace = throughput::Pace { rounds, seconds };
+            throughput::inside(pace, &suites.chosen(), &results.output())
         }
     }
 }
