@@ -3,7 +3,9 @@
 //! A bench enters a lab of its own and measures there in interleaved rounds of
 //! fair order. What counts is the ratio within a round, not the absolute figure.
 
+pub mod dataplane;
 mod flow;
+mod fresh;
 mod orders;
 mod output;
 pub mod rtt;

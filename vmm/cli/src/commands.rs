@@ -274,7 +274,7 @@ impl Cli {
             Command::Capture(options) => done(capture::capture(&options)),
             Command::Demo(form) => demo::start(form.json),
             Command::Doctor(form) => doctor::doctor(form.json),
-            Command::Bench { .. } => bench::enter(),
+            Command::Bench { what } => bench::enter(what),
             Command::SwitchProcess { socket, spin_us } => done(internal::switch(&socket, spin_us)),
             Command::Vm { settings } => done(internal::vm(&settings)),
             Command::Tool { what } => done(internal::tool(what)),

@@ -5,7 +5,7 @@ mod canvas;
 
 use plotters::style::RGBColor;
 
-use crate::report::{self, Report, Spread, Throughput};
+use crate::report::{self, DataPlane, Report, Spread, Throughput};
 use bars::{Bar, Bars, Group, Panel};
 
 /// Colours that stay apart in print and for most eyes (Okabe and Ito, 2008).
@@ -104,6 +104,26 @@ pub(crate) fn against(report: &report::Against) -> String {
             ),
         ],
         columns: 2,
+    }
+    .svg()
+}
+
+/// The table of `bench dataplane`.
+pub(crate) fn data_plane(report: &DataPlane) -> String {
+    let group = |path: &report::Path| Group {
+        name: path.name.to_owned(),
+        note: format!("{:.2} ×", path.ratio.median),
+        bars: vec![Some(Bar { value: path.ns.median, whisker: [path.ns.min, path.ns.max] })],
+    };
+    Bars {
+        title: format!("A packet of {} bytes without sockets", report.sealed_bytes),
+        axis: "ns (whisker: min, max)".to_owned(),
+        ways: vec![(report.suite.to_owned(), ORANGE)],
+        panels: vec![Panel {
+            title: String::new(),
+            groups: report.paths.iter().map(group).collect(),
+        }],
+        columns: 1,
     }
     .svg()
 }

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+mod dataplane;
 mod statistics;
 mod throughput;
 
+pub use dataplane::{DataPlane, Path};
 pub(crate) use statistics::to_thousandths;
 pub use statistics::{Distribution, Figures, Spread};
 pub use throughput::{

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, value_parser};
 use switch::overlay::Suite;
 
-use crate::bench::{Output, SUITES, rtt, throughput};
+use crate::bench::{Output, SUITES, dataplane, rtt, throughput};
 use crate::failure::Outcome;
 use crate::lab;
 
@@ -38,6 +38,14 @@ pub(super) enum Bench {
         seconds: f64,
         #[command(flatten)]
         suites: Suites,
+        #[command(flatten)]
+        results: Results,
+    },
+    /// A packet of 1400 bytes without sockets, against the cipher alone
+    Dataplane {
+        /// Rounds, each of every way
+        #[arg(long, default_value_t = 40, value_parser = value_parser!(u32).range(1..=1_000_000))]
+        rounds: u32,
         #[command(flatten)]
         results: Results,
     },
@@ -79,8 +87,11 @@ fn seconds(text: &str) -> Result<f64, String> {
     seconds.ok_or_else(|| "not a number of seconds from 0.05 to 60".to_owned())
 }
 
-/// Enters a lab and runs there what this command line says.
-pub(super) fn enter() -> Outcome<ExitCode> {
+/// Enters a lab and runs there what this command line says; what needs no lab runs here.
+pub(super) fn enter(what: Bench) -> Outcome<ExitCode> {
+    if matches!(what, Bench::Dataplane { .. }) {
+        return inside(what);
+    }
     // As it was written, with the one word exchanged: every option goes through.
     let words = std::env::args_os().skip(2).map(|word| word.to_string_lossy().into_owned());
     let arguments: Vec<String> = std::iter::once(INSIDE.to_owned()).chain(words).collect();
@@ -98,5 +109,6 @@ pub(super) fn inside(what: Bench) -> Outcome<ExitCode> {
             let pace = throughput::Pace { rounds, seconds };
             throughput::inside(pace, &suites.chosen(), &results.output())
         }
+        Bench::Dataplane { rounds, results } => dataplane::run(rounds, &results.output()),
     }
 }
