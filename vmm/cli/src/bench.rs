@@ -9,6 +9,7 @@ mod fresh;
 mod orders;
 mod output;
 pub mod rtt;
+pub mod scale;
 mod strongswan;
 pub mod throughput;
 mod ways;

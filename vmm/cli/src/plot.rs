@@ -2,11 +2,13 @@
 
 mod bars;
 mod canvas;
+mod lines;
 
 use plotters::style::RGBColor;
 
-use crate::report::{self, DataPlane, Report, Spread, Throughput};
+use crate::report::{self, DataPlane, Report, Scale, Spread, Throughput};
 use bars::{Bar, Bars, Group, Panel};
+use lines::{Line, Lines};
 
 /// Colours that stay apart in print and for most eyes (Okabe and Ito, 2008).
 const GREY: RGBColor = RGBColor(0x9a, 0x9a, 0x9a);
@@ -126,4 +128,62 @@ pub(crate) fn data_plane(report: &DataPlane) -> String {
         columns: 1,
     }
     .svg()
+}
+
+/// The tables of `bench scale`.
+pub(crate) fn scale(scale: &Scale) -> String {
+    let sas = |part: fn(&report::Lookup) -> f64| -> Vec<(f64, f64)> {
+        scale.lookup.iter().map(|row| (row.sas as f64, part(row))).collect()
+    };
+    let spaces = |part: fn(&report::Spaces) -> f64| -> Vec<(f64, f64)> {
+        scale.spaces.iter().map(|row| (row.spaces as f64, part(row))).collect()
+    };
+    let rtt = |part: fn(&report::Sas) -> f64| -> Vec<(f64, f64)> {
+        scale.sas.iter().map(|row| (row.pairs as f64, part(row))).collect()
+    };
+    let line = |name: &str, colour, points| Line { name: name.to_owned(), colour, points };
+    let panel = |title: &str, across, axis, lines, flat| lines::Panel {
+        title: title.to_owned(),
+        across,
+        axis,
+        lines,
+        flat,
+    };
+    let p50 = [line("p50", ORANGE, rtt(|row| row.rtt.p50_us))];
+    let beside = [line("p50", ORANGE, spaces(|row| row.rtt.p50_us))];
+    let lookups = [
+        line("one busy SA", ORANGE, sas(|row| row.busy_ns.median)),
+        line("every SA in turn", GREY, sas(|row| row.each_ns.median)),
+    ];
+    let packet = [line("seal, find, open", ORANGE, sas(|row| row.packet_ns.median))];
+    let memory = [
+        line("VM process, guest included", BLUE, spaces(|row| mib(row.vm_pss_kib))),
+        line("of that, the guest", ORANGE, spaces(|row| mib(row.guest_kib))),
+        line("the switch", GREY, spaces(|row| mib(row.switch_kib))),
+    ];
+    let ready = [line("until programs run", BLUE, spaces(|row| row.ready_ms))];
+    let flat = Some(0.05);
+    Lines {
+        title: format!("One busy among many ({}; bands: within 5 %)", scale.suite),
+        panels: vec![
+            panel("SA found by its SPI", "inbound SAs", "ns", lookups.into(), None),
+            panel("1400 bytes sealed, SA found, opened", "inbound SAs", "ns", packet.into(), flat),
+            panel("Round trip of 1 byte", "SA pairs in the switch", "µs, p50", p50.into(), flat),
+            panel("Round trip of 1 byte", "running spaces", "µs, p50", beside.into(), flat),
+            panel("Memory of each", "running spaces", "MiB", memory.into(), None),
+            panel(
+                "Start of one more, until programs run",
+                "running spaces",
+                "ms",
+                ready.into(),
+                None,
+            ),
+        ],
+        columns: 3,
+    }
+    .svg()
+}
+
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
 }

@@ -6,10 +6,12 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 mod dataplane;
+mod scale;
 mod statistics;
 mod throughput;
 
 pub use dataplane::{DataPlane, Path};
+pub use scale::{Lookup, Sas, Scale, Spaces};
 pub(crate) use statistics::to_thousandths;
 pub use statistics::{Distribution, Figures, Spread};
 pub use throughput::{

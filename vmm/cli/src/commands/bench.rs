@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, value_parser};
 use switch::overlay::Suite;
 
-use crate::bench::{Output, SUITES, dataplane, rtt, throughput};
-use crate::failure::Outcome;
+use crate::bench::{Output, SUITES, dataplane, rtt, scale, throughput};
+use crate::failure::{Failure, Outcome};
 use crate::lab;
 
 /// The hidden command that measures inside the lab.
@@ -46,6 +46,28 @@ pub(super) enum Bench {
         /// Rounds, each of every way
         #[arg(long, default_value_t = 40, value_parser = value_parser!(u32).range(1..=1_000_000))]
         rounds: u32,
+        #[command(flatten)]
+        results: Results,
+    },
+    /// Lookup and round trip with many SAs and with many running spaces
+    Scale {
+        /// Rounds, each of every size
+        #[arg(long, default_value_t = 6, value_parser = value_parser!(u32).range(1..=1000))]
+        rounds: u32,
+        /// Round trips per measurement
+        #[arg(long, default_value_t = 2000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+        count: u32,
+        /// The algorithm of every SA
+        #[arg(long, default_value_t = SUITES[2])]
+        suite: Suite,
+        /// How many SAs, ascending
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 10_000, 1_000_000],
+              value_parser = value_parser!(u32).range(1..=4_000_000))]
+        sas: Vec<u32>,
+        /// How many running spaces, ascending
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 128],
+              value_parser = value_parser!(u32).range(1..=1000))]
+        spaces: Vec<u32>,
         #[command(flatten)]
         results: Results,
     },
@@ -110,5 +132,14 @@ pub(super) fn inside(what: Bench) -> Outcome<ExitCode> {
             throughput::inside(pace, &suites.chosen(), &results.output())
         }
         Bench::Dataplane { rounds, results } => dataplane::run(rounds, &results.output()),
+        Bench::Scale { rounds, count, suite, sas, spaces, results } => {
+            if [&sas, &spaces].iter().any(|sizes| !sizes.is_sorted_by(|a, b| a < b)) {
+                return Err(Failure::new(
+                    "the sizes of bench scale must ascend: each above the last",
+                ));
+            }
+            let plan = scale::Plan { rounds, count, suite, sas, spaces };
+            scale::inside(&plan, &results.output())
+        }
     }
 }
