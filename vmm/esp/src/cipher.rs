@@ -24,9 +24,6 @@ pub(crate) trait Encryption: Plain + 'static {
 
     /// Encrypts whole blocks in place.
     fn encrypt(&self, iv: &Block, data: &mut [u8]);
-
-    /// Encrypts one block by itself.
-    fn encrypt_block(&self, block: &mut Block);
 }
 
 /// Decrypts; the schedule is zeroed on drop by the `aes` crate.
@@ -49,8 +46,6 @@ impl Encryption for Null {
     }
 
     fn encrypt(&self, _: &Block, _: &mut [u8]) {}
-
-    fn encrypt_block(&self, _: &mut Block) {}
 }
 
 impl Decryption for Null {
@@ -85,11 +80,6 @@ impl<C: Aes + BlockCipherEncrypt<BlockSize = U16>> Encryption for C {
         let (blocks, rest) = Array::slice_as_chunks_mut(data);
         debug_assert!(rest.is_empty(), "callers encrypt whole blocks");
         cbc::Encryptor::inner_iv_init(self, iv.into()).encrypt_blocks(blocks);
-    }
-
-    #[inline]
-    fn encrypt_block(&self, block: &mut Block) {
-        BlockCipherEncrypt::encrypt_block(self, block.into());
     }
 }
 

@@ -148,8 +148,8 @@ impl OutboundSa {
         start: usize,
     ) -> Result<(), Unsealed> {
         let seq = self.next(batch.len(), start)?;
-        let iv = self.transform.iv(seq);
-        self.seal_as(seq, &iv, next_header, batch, start);
+        let nonce = self.transform.nonce(seq);
+        self.seal_as(seq, &nonce, next_header, batch, start);
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl OutboundSa {
     pub(crate) fn seal_as(
         &self,
         seq: u64,
-        iv: &Block,
+        nonce: &Block,
         next_header: u8,
         batch: &mut Vec<u8>,
         start: usize,
@@ -184,7 +184,7 @@ impl OutboundSa {
         packet[4..HEADER].copy_from_slice(&(seq as u32).to_be_bytes());
         let trailer = packet.len() - self.suite.icv_len() - TRAILER;
         packet[trailer..][..TRAILER].copy_from_slice(&[pad_len as u8, next_header]);
-        self.transform.seal(self.esn.then_some((seq >> 32) as u32), iv, packet);
+        self.transform.seal(self.esn.then_some((seq >> 32) as u32), nonce, packet);
     }
 }
 

@@ -28,12 +28,13 @@ impl<T: Send + Sync + UnwindSafe + RefUnwindSafe> Plain for T {}
 
 /// Encrypts and authenticates.
 pub(crate) trait Seal: Plain {
-    /// The IV of the packet with this number; what the suite does not need of it is ignored.
-    fn iv(&self, seq: u64) -> Block;
+    /// What the IV of the packet with this number is made of; what the suite does
+    /// not need of it is ignored.
+    fn nonce(&self, seq: u64) -> Block;
 
     /// Seals a packet in place: header, room for the IV, plaintext in whole
     /// blocks, room for the ICV.
-    fn seal(&self, high: High, iv: &Block, packet: &mut [u8]);
+    fn seal(&self, high: High, nonce: &Block, packet: &mut [u8]);
 }
 
 /// Authenticates and decrypts.
@@ -109,33 +110,31 @@ struct EncryptThenMac<E, H: Hash<BLOCK>, const BLOCK: usize> {
 }
 
 impl<E: Encryption, H: Hash<BLOCK>, const BLOCK: usize> Seal for EncryptThenMac<E, H, BLOCK> {
-    /// The encryption of a nonce under the SA's own key, which nobody else can
-    /// predict (RFC 3602 3, NIST SP 800-38A appendix C).
-    fn iv(&self, seq: u64) -> Block {
-        let mut iv = self.seed;
-        // The seed is random and the numbers differ, so no nonce comes twice.
-        iv.iter_mut().zip(seq.to_be_bytes()).for_each(|(byte, seq)| *byte ^= seq);
-        self.cipher.encrypt_block(&mut iv);
-        iv
+    /// The seed is random and the numbers differ, so no nonce comes twice.
+    fn nonce(&self, seq: u64) -> Block {
+        (u128::from_ne_bytes(self.seed) ^ u128::from(seq)).to_ne_bytes()
     }
 
-    fn seal(&self, high: High, iv: &Block, packet: &mut [u8]) {
-        let start = HEADER + E::IV_LEN;
+    /// The IV is the encryption of the nonce under the SA's own key, which nobody
+    /// else can predict (RFC 3602 3, NIST SP 800-38A appendix C): what CBC makes
+    /// of a packet that begins with the nonce, after an IV of zeros.
+    fn seal(&self, high: High, nonce: &Block, packet: &mut [u8]) {
         let icv_at = packet.len() - Hmac::<H, BLOCK>::ICV_LEN;
         let (message, icv) = packet.split_at_mut(icv_at);
-        message[HEADER..start].copy_from_slice(&iv[..E::IV_LEN]);
+        message[HEADER..][..E::IV_LEN].copy_from_slice(&nonce[..E::IV_LEN]);
 
         let mut hash = self.hmac.begin();
+        let mut iv = Block::default();
         if E::IV_LEN == 0 || message.len() < TURNS_FROM {
-            self.cipher.encrypt(iv, &mut message[start..]);
+            self.cipher.encrypt(&iv, &mut message[HEADER..]);
         } else {
             // A CBC block waits for the one before it, and so does a block of the
             // hash. So they take turns: while a piece is encrypted, the processor
-            // can hash the piece before it.
-            let mut iv = *iv;
-            let mut done = start;
+            // can hash the piece before it. Of two blocks of the hash, it is long
+            // enough for what `aes` does at every call, and short enough to overlap.
+            let mut done = HEADER;
             while done < message.len() {
-                let piece = done..message.len().min(done + BLOCK);
+                let piece = done..message.len().min(done + 2 * BLOCK);
                 let next = piece.end;
                 self.cipher.encrypt(&iv, &mut message[piece]);
                 hash.advance(message, done);
@@ -173,17 +172,17 @@ impl<D: Decryption, H: Hash<BLOCK>, const BLOCK: usize> Open for MacThenDecrypt<
 
 impl Seal for AeadKey {
     /// The number itself, which comes once under this key (RFC 4106 3.1, RFC 7634 2).
-    fn iv(&self, seq: u64) -> Block {
-        let mut iv = Block::default();
-        iv[..size_of::<u64>()].copy_from_slice(&seq.to_be_bytes());
-        iv
+    fn nonce(&self, seq: u64) -> Block {
+        let mut nonce = Block::default();
+        nonce[..size_of::<u64>()].copy_from_slice(&seq.to_be_bytes());
+        nonce
     }
 
-    fn seal(&self, high: High, iv: &Block, packet: &mut [u8]) {
+    fn seal(&self, high: High, nonce: &Block, packet: &mut [u8]) {
         let (header, rest) = packet.split_first_chunk_mut().expect("callers leave room");
         let (iv_room, rest) = rest.split_first_chunk_mut().expect("callers leave room");
         let (data, icv) = rest.split_last_chunk_mut().expect("callers leave room");
-        *iv_room = *iv.first_chunk::<{ size_of::<aead::Iv>() }>().expect("a block is longer");
+        *iv_room = *nonce.first_chunk::<{ size_of::<aead::Iv>() }>().expect("a block is longer");
         let (aad, len) = aad(header, high);
         *icv = AeadKey::seal(self, *iv_room, &aad[..len], data);
     }

@@ -40,11 +40,11 @@ fn check(packet: Packet) {
     let spi = Spi::new(u32::from_be_bytes(*sealed.first_chunk().unwrap())).unwrap();
     let parameters = Parameters { esn: packet.esn, ..Parameters::default() };
     let sa = OutboundSa::new(spi, aead_keys(packet.aead, packet.key), [0; 16], parameters);
-    let mut iv = Block::default();
-    iv[..8].copy_from_slice(&sealed[HEADER..][..8]);
+    let mut nonce = Block::default();
+    nonce[..8].copy_from_slice(&sealed[HEADER..][..8]);
     let mut ours = vec![0; sa.headroom()];
     ours.extend(&payload);
-    sa.seal_as(packet.seq, &iv, packet.next_header, &mut ours, 0);
+    sa.seal_as(packet.seq, &nonce, packet.next_header, &mut ours, 0);
     assert_eq!(ours, sealed);
 
     let high = packet.esn.then_some((packet.seq >> 32) as u32);

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::cipher::Decryption;
 use crate::{Aead, Cipher, InboundSa, Integrity, Limits};
 
 const AES_CBC_128: Suite = Suite::Combined(Cipher::AesCbc128, Integrity::HmacSha256);
@@ -43,9 +44,12 @@ fn seal_as_rfc_3602(
 ) -> (Vec<u8>, Vec<u8>) {
     let spi = Spi::new(spi).unwrap();
     let sa = OutboundSa::new(spi, keys(AES_CBC_128, key), [0; 16], Parameters::default());
+    // An IV is an encrypted nonce.
+    let mut nonce = iv.to_be_bytes();
+    aes::Aes128Dec::new(&key.to_be_bytes()).decrypt(&[0; 16], &mut nonce);
     let mut batch = vec![0; sa.headroom()];
     batch.extend(words(payload));
-    sa.seal_as(1, &iv.to_be_bytes(), next_header, &mut batch, 0);
+    sa.seal_as(1, &nonce, next_header, &mut batch, 0);
     assert_eq!(batch[..8], words(&[spi.number(), 1]));
     batch.truncate(batch.len() - AES_CBC_128.icv_len());
     let sealed = batch.split_off(24);
@@ -185,9 +189,9 @@ fn the_high_half_of_the_number_is_not_sent_but_authenticated() {
             let packet = seal(&mut sa, b"payload");
             assert_eq!(packet[4..8], [0, 0, 0, 8]);
             // Without its IV, which does depend on the number.
-            let iv = [5; 16];
+            let nonce = [5; 16];
             let mut packet = vec![0; sa.headroom()];
-            sa.seal_as(high << 32 | 8, &iv, 17, &mut packet, 0);
+            sa.seal_as(high << 32 | 8, &nonce, 17, &mut packet, 0);
             icvs.insert(packet);
         }
         assert_eq!(icvs.len(), 3);
