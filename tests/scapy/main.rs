@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use esp::ip::{Header, Mode, Packet, V4_HEADER};
 use esp::natt::{Datagram, classify};
-use esp::{Discard, Flow, InboundSa, Keys, OutboundSa, Parameters, Spi, Suite, ipv4};
+use esp::{Discard, Flow, InboundSa, Keys, OutboundSa, Parameters, Spi, Suite};
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::peer::{Peer, Sa, Wrapping};
