@@ -9,6 +9,7 @@ mod failures;
 mod files;
 mod life;
 mod observed;
+mod overlays;
 mod peer;
 mod wire;
 
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
             ("what a hostile peer sends is counted and gets nowhere", peer::nothing_bad_gets_in),
             ("a guest bears garbage that its peer sealed", peer::garbage_from_the_peer),
             ("a narrow SA carries only what it is for", peer::a_narrow_sa),
+            ("a space works with every suite", overlays::every_suite),
+            ("a space works through tunnels, raw ESP and IPv6", overlays::tunnels),
             ("everything that is counted is shown, and no key", observed::counters),
             ("a silent peer is diagnosed", observed::a_silent_peer),
             ("packets are captured inside and outside", observed::captures),
