@@ -192,10 +192,14 @@ fn parts_of_an_overlay_that_contradict_each_other_are_named() {
     let tunnel = |remote: &str| format!("mode = \"tunnel\"\nremote = [\n{remote}\n]");
     says(
         &tunnel("\"10.0.0.1/8\""),
-        "9: [overlay] remote: 10.0.0.1/8 has bits set below its prefix",
+        "9: [overlay] remote: \"10.0.0.1/8\" has bits set behind its prefix; write",
     );
     says(&tunnel("\"10.0.0.0/8\",\n\"::/0\""), "10: [overlay] remote: ::/0 is IPv6, and the space");
     says(&tunnel("\"ten\""), "9: [overlay] remote: \"ten\" is no range of addresses; write");
+    says(
+        &tunnel("\"10.0.0.0/33\""),
+        "9: [overlay] remote: \"10.0.0.0/33\" has a prefix of more than 32",
+    );
     says("encapsulation = \"gre\"", "7: [overlay] encapsulation: \"gre\" is no encapsulation; use");
     says("port = 4500\nencapsulation = \"raw\"", "7: [overlay] port: contradicts encapsulation");
     says("peer_port = 4\nencapsulation = \"local\"", "7: [overlay] peer_port: contradicts encaps");

@@ -79,8 +79,8 @@ pub(super) fn ranges(
     texts
         .iter()
         .map(|text| {
-            let range: Range =
-                text.get_ref().parse().map_err(|bad| at(source, text, format!("{bad}")))?;
+            let range = text.get_ref().parse::<Range>();
+            let range = range.map_err(|bad| at(source, text, remedied(&bad.to_string())))?;
             if frame.speaks(&range) {
                 return Ok(range);
             }
@@ -91,6 +91,14 @@ pub(super) fn ranges(
             Err(at(source, text, what))
         })
         .collect()
+}
+
+/// What is wrong with a range, as a file's mistakes are told.
+fn remedied(bad: &str) -> String {
+    match bad.split_once(": ") {
+        Some((what, remedy)) => format!("{what}; {remedy}"),
+        None => format!("{bad}; write a shorter one"),
+    }
 }
 
 /// A protocol by name or number.
