@@ -14,7 +14,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use abi::exec::{self, Kind};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, ChecksumCapabilities, DeviceCapabilities, Medium};
-use smoltcp::socket::tcp;
+use smoltcp::socket::{tcp, udp};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
@@ -196,6 +196,19 @@ impl Peer {
         let mut socket = self.stream();
         socket.listen(port).unwrap();
         self.sockets.add(socket)
+    }
+
+    /// A port of the peer for datagrams.
+    pub(crate) fn udp(&mut self, port: u16) -> SocketHandle {
+        let buffer =
+            || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; 64], vec![0; 65536]);
+        let mut socket = udp::Socket::new(buffer(), buffer());
+        socket.bind(port).unwrap();
+        self.sockets.add(socket)
+    }
+
+    pub(crate) fn udp_socket(&mut self, handle: SocketHandle) -> &mut udp::Socket<'static> {
+        self.sockets.get_mut(handle)
     }
 
     fn stream(&self) -> tcp::Socket<'static> {
