@@ -217,7 +217,7 @@ fn assemble(
 }
 
 /// The features of a device's type, as against those of its transport (virtio 1.2 2.2).
-const DEVICE_TYPE: u64 = !0 << 50 | (1 << 24) - 1;
+const DEVICE_TYPE: u64 = (!0 << 50) | ((1 << 24) - 1);
 
 /// The name by which the guest mounts its root.
 const FILES_TAG: &str = "root";

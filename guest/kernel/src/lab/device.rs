@@ -144,7 +144,8 @@ impl Device {
 
     fn disturb(&mut self, way: usize, frame: Vec<u8>) -> Vec<Vec<u8>> {
         self.count[way] += 1;
-        let hits = |every: Option<u32>| every.is_some_and(|every| self.count[way] % every == 0);
+        let hits =
+            |every: Option<u32>| every.is_some_and(|every| self.count[way].is_multiple_of(every));
         if hits(self.conditions.lose) {
             return Vec::new();
         }
