@@ -170,6 +170,10 @@ pub fn add(
         request.address(libc::RTA_PREFSRC, source);
     }
     request.attribute(libc::RTA_OIF, &index.to_ne_bytes());
+    if network.is_ipv6() {
+        // The metric that comes before all others; unnamed it would be 1024, after most of them.
+        request.attribute(libc::RTA_PRIORITY, &1_u32.to_ne_bytes());
+    }
     request.exchange().map_err(failed).map(drop)
 }
 
