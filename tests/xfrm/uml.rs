@@ -26,7 +26,7 @@ const MACS: [&str; 2] = ["02:50:53:00:06:0a", "02:50:53:00:06:0b"];
 
 /// What its kernel has as modules and ESP needs, in this order: nothing is loaded on demand.
 const MODULES: &str = "hmac sha512_generic drbg ctr ghash-generic gcm seqiv echainiv authenc \
-    authencesn cbc crypto_null chacha20poly1305 xfrm_user ipv6 esp4 esp6";
+    authencesn cbc crypto_null chacha_generic poly1305_generic chacha20poly1305 xfrm_user ipv6 esp4 esp6";
 
 /// Takes ESP out of UDP datagrams on port 4500 (UDP_ENCAP, UDP_ENCAP_ESPINUDP).
 const DECAPSULATE: &str = "import socket, time
