@@ -151,26 +151,24 @@ pub(crate) fn scale(scale: &Scale) -> String {
     };
     let p50 = [line("p50", ORANGE, rtt(|row| row.rtt.p50_us))];
     let beside = [line("p50", ORANGE, spaces(|row| row.rtt.p50_us))];
-    let lookups = [
-        line("one busy SA", ORANGE, sas(|row| row.busy_ns.median)),
-        line("every SA in turn", GREY, sas(|row| row.each_ns.median)),
-    ];
+    let busy = [line("busy", ORANGE, sas(|row| row.busy_ns.median))];
+    let each = [line("each", GREY, sas(|row| row.each_ns.median))];
     let packet = [line("seal, find, open", ORANGE, sas(|row| row.packet_ns.median))];
     let memory = [
         line("VM process, guest included", BLUE, spaces(|row| mib(row.vm_pss_kib))),
         line("of that, the guest", ORANGE, spaces(|row| mib(row.guest_kib))),
-        line("the switch", GREY, spaces(|row| mib(row.switch_kib))),
     ];
+    let switch = [line("switch", BLUE, spaces(|row| mib(row.switch_kib)))];
     let ready = [line("until programs run", BLUE, spaces(|row| row.ready_ms))];
     let flat = Some(0.05);
     Lines {
         title: format!("One busy among many ({}; bands: within 5 %)", scale.suite),
         panels: vec![
-            panel("SA found by its SPI", "inbound SAs", "ns", lookups.into(), None),
+            panel("One busy SA found by its SPI", "inbound SAs", "ns", busy.into(), flat),
+            panel("Every SA found in turn", "inbound SAs", "ns", each.into(), None),
             panel("1400 bytes sealed, SA found, opened", "inbound SAs", "ns", packet.into(), flat),
             panel("Round trip of 1 byte", "SA pairs in the switch", "µs, p50", p50.into(), flat),
             panel("Round trip of 1 byte", "running spaces", "µs, p50", beside.into(), flat),
-            panel("Memory of each", "running spaces", "MiB", memory.into(), None),
             panel(
                 "Start of one more, until programs run",
                 "running spaces",
@@ -178,8 +176,10 @@ pub(crate) fn scale(scale: &Scale) -> String {
                 ready.into(),
                 None,
             ),
+            panel("Memory of one more", "running spaces", "MiB", memory.into(), None),
+            panel("Memory of the switch", "running spaces", "MiB", switch.into(), None),
         ],
-        columns: 3,
+        columns: 4,
     }
     .svg()
 }

@@ -40,7 +40,7 @@ impl Lines {
     /// The figure as SVG.
     pub(super) fn svg(&self) -> String {
         let rows = self.panels.len().div_ceil(self.columns);
-        let size = (470 * self.columns as u32 + 40, 350 * rows as u32 + 60);
+        let size = (410 * self.columns as u32 + 40, 340 * rows as u32 + 60);
         canvas::draw(size, &self.title, |body| {
             let cells = body.split_evenly((rows, self.columns));
             self.panels.iter().zip(&cells).try_for_each(|(panel, cell)| panel.draw(cell))
