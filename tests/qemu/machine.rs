@@ -14,8 +14,8 @@ use tests::{Linux, SHELL};
 /// Where Debian's kernel is, as in a root directory: `boot` and `lib/modules`.
 const ROOT: &str = "PORTSPACE_LINUX_ROOT";
 
-/// What the kernel's virtio-net needs, in this order.
-const MODULES: [&str; 7] = [
+/// The kernel's virtio-net, after what it needs.
+const MODULES: [&str; 8] = [
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_pci_modern_dev.ko",
@@ -23,10 +23,8 @@ const MODULES: [&str; 7] = [
     "drivers/virtio/virtio_pci.ko",
     "net/core/failover.ko",
     "drivers/net/net_failover.ko",
+    "drivers/net/virtio_net.ko",
 ];
-
-/// The driver itself.
-const DRIVER: &str = "drivers/net/virtio_net.ko";
 
 /// A kernel and a first file system for it.
 pub(crate) struct Image {
@@ -49,7 +47,7 @@ impl Image {
         }
         let (kernel, modules) = kernel()?;
         let directory = lab.a.directory.join("image");
-        stage(&directory, &modules).map_err(|error| {
+        stage(&directory, &modules, &busybox()?).map_err(|error| {
             format!("no initramfs can be made of {}: {error}", modules.display())
         })?;
         let initramfs = lab.a.directory.join("initramfs");
@@ -111,16 +109,28 @@ fn kernel() -> Result<(PathBuf, PathBuf), String> {
     Ok((root.join("boot").join(format!("vmlinuz-{release}")), modules))
 }
 
+/// A busybox that needs no libraries.
+fn busybox() -> Result<Vec<u8>, String> {
+    let found =
+        ["/bin/busybox", "/usr/bin/busybox"].into_iter().find_map(|path| fs::read(path).ok());
+    // A program with libraries names who loads them, near its beginning.
+    let is_static = |program: &Vec<u8>| {
+        !program[..program.len().min(4096)].windows(8).any(|bytes| bytes == b"ld-linux")
+    };
+    found
+        .filter(is_static)
+        .ok_or("there is no static busybox: apt-get install busybox-static".into())
+}
+
 /// Lays the first file system out: busybox, the modules and an init.
-fn stage(directory: &Path, modules: &Path) -> std::io::Result<()> {
+fn stage(directory: &Path, modules: &Path, busybox: &[u8]) -> std::io::Result<()> {
     for name in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
         fs::create_dir_all(directory.join(name))?;
     }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter();
-    let busybox = busybox.filter(|path| path.exists()).next().unwrap_or(Path::new("busybox"));
-    fs::copy(busybox, directory.join("bin/busybox"))?;
+    fs::write(directory.join("bin/busybox"), busybox)?;
+    fs::set_permissions(directory.join("bin/busybox"), PermissionsExt::from_mode(0o755))?;
     let mut load = String::new();
-    for module in MODULES.iter().chain([&DRIVER]) {
+    for module in MODULES {
         let name = module.rsplit('/').next().unwrap_or(module);
         fs::copy(modules.join(module), directory.join("modules").join(name))?;
         load.push_str(&format!("insmod /modules/{name}\n"));

@@ -1,6 +1,5 @@
 //! The switch's vhost-user side against a front end and a driver nobody here
 //! wrote: QEMU with Debian's kernel is one more space.
-#![expect(clippy::disallowed_types, reason = "tests use files and sockets as any program would")]
 
 mod machine;
 mod traffic;

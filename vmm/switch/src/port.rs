@@ -224,6 +224,7 @@ fn give_up(taken: &mut Vec<Chain>, most: usize, memory: &Memory, ring: &mut Ring
 }
 
 /// What the switch itself answers to a frame.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 enum Said {
     Neighbour(frame::Answer),
     Error(icmp::ErrorBytes),

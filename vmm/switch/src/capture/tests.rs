@@ -1,12 +1,11 @@
-use std::fs::File;
-use std::io::Read;
+use std::io::{PipeReader, Read};
 
 use super::*;
 
 /// Everything that can be read until the writer is gone.
 fn records(pipe: OwnedFd) -> Vec<u8> {
     let mut bytes = Vec::new();
-    File::from(pipe).read_to_end(&mut bytes).unwrap();
+    PipeReader::from(pipe).read_to_end(&mut bytes).unwrap();
     bytes
 }
 
@@ -47,7 +46,7 @@ fn what_a_slow_reader_leaves_no_room_for_is_lost_and_counted() {
         taps.flush();
     }
     // Room again: what comes next says how many did not.
-    let mut file = File::from(pipe);
+    let mut file = PipeReader::from(pipe);
     let mut bytes = vec![0; 3 * PIPE_ROOM];
     let mut length = file.read(&mut bytes).unwrap();
     taps.flush();

@@ -1,7 +1,6 @@
 //! What the switch tells those who ask: lists in parts, counters, copies of packets.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{PipeReader, Read};
 use std::os::unix::net::UnixListener;
 
 use super::*;
@@ -93,7 +92,7 @@ fn who_captures_sees_what_the_guest_and_the_wire_see() {
 
         let read = |pipe: OwnedFd| {
             let mut bytes = Vec::new();
-            File::from(pipe).read_to_end(&mut bytes).unwrap();
+            PipeReader::from(pipe).read_to_end(&mut bytes).unwrap();
             bytes
         };
         let inner = read(inner);
