@@ -15,6 +15,7 @@ use tests::{Space, eventually};
 const GATE: [u8; 6] = switch::frame::SWITCH;
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
 
@@ -58,7 +59,7 @@ pub(crate) fn arp(lab: &Lab) {
         let gratuitous = ethernet([0xff; 6], mac, ARP, &question(mac, A, A));
         assert!(red.run(&["raw", &hex(&gratuitous)]).ok());
         eventually("the last frame is counted", || drops(red) != before);
-        let count = |drops: &BTreeMap<String, u64>| drops.get("arp").copied().unwrap_or(0);
+        let count = |drops: &BTreeMap<String, u64>| drops.get("neighbour").copied().unwrap_or(0);
         assert_eq!(count(&drops(red)), count(&before) + 1, "questions for others are no fault");
         assert_eq!(self::sealed(red), sealed);
     });
@@ -102,8 +103,7 @@ fn bad_frames(mac: [u8; 6]) -> Vec<(&'static str, Vec<u8>)> {
         // Ethernet.
         ("foreign_mac", ethernet(GATE, [2, 0, 0, 0, 0, 0x66], IPV4, &good)),
         ("foreign_mac", ethernet([0xff; 6], [0xff; 6], ARP, &question(mac, A, b))),
-        ("ether_type", to_gate(0x86dd, &ipv6())),
-        ("ether_type", to_gate(0x8100, &[&[0, 1, 8, 0], &good[..]].concat())),
+                ("ether_type", to_gate(0x8100, &[&[0, 1, 8, 0], &good[..]].concat())),
         ("ether_type", ether(0x88a8)),
         ("ether_type", ether(0x88cc)),
         ("ether_type", ether(0x0600)),
@@ -111,10 +111,14 @@ fn bad_frames(mac: [u8; 6]) -> Vec<(&'static str, Vec<u8>)> {
         ("multicast", ethernet([0xff; 6], mac, IPV4, &good)),
         ("multicast", ethernet([1, 0, 0x5e, 0, 0, 1], mac, IPV4, &good)),
         // ARP: not the guest's own, not a question, or too short.
-        ("arp", ethernet([0xff; 6], mac, ARP, &question(mac, stranger, c))),
-        ("arp", ethernet([0xff; 6], mac, ARP, &question([2, 0, 0, 0, 0, 0x66], A, c))),
-        ("arp", ethernet([0xff; 6], mac, ARP, &with(question(mac, A, c), 7, 2))),
-        ("arp", ethernet([0xff; 6], mac, ARP, &question(mac, A, c)[..27])),
+        ("neighbour", ethernet([0xff; 6], mac, ARP, &question(mac, stranger, c))),
+        ("neighbour", ethernet([0xff; 6], mac, ARP, &question([2, 0, 0, 0, 0, 0x66], A, c))),
+        ("neighbour", ethernet([0xff; 6], mac, ARP, &with(question(mac, A, c), 7, 2))),
+        ("neighbour", ethernet([0xff; 6], mac, ARP, &question(mac, A, c)[..27])),
+        // IPv6, of which this space has no address.
+        ("foreign_source", to_gate(IPV6, &ipv6())),
+        ("multicast", ethernet([0x33, 0x33, 0, 0, 0, 2], mac, IPV6, &ipv6())),
+        ("malformed", to_gate(IPV6, &ipv6()[..39])),
         // IPv4.
         ("malformed", to_gate(IPV4, &[])),
         ("malformed", to_gate(IPV4, &good[..19])),
@@ -161,7 +165,7 @@ fn options(to: Ipv4Addr) -> Vec<u8> {
 /// A hop-by-hop option to every router, from nowhere (RFC 8200).
 fn ipv6() -> Vec<u8> {
     let mut bytes = vec![0; 48];
-    (bytes[0], bytes[5], bytes[7]) = (0x60, 8, 1);
+    (bytes[0], bytes[5], bytes[7], bytes[40]) = (0x60, 8, 1, 59);
     (bytes[24], bytes[25], bytes[39]) = (0xff, 2, 2);
     bytes
 }

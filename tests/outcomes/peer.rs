@@ -50,11 +50,12 @@ pub(crate) fn each_packet(lab: &Lab) {
         (&b, "truncated", ping[..last].to_vec()),
         (&b, "truncated", [spi, &[0x7f; 50_001]].concat()),
         (&b, "dummy", sealed(59, &[0; 64])),
-        (&b, "tunnel_mode", sealed(4, &[0x45; 40])),
-        (&b, "tunnel_mode", sealed(41, &[0x60; 60])),
+        (&b, "malformed", sealed(4, &[0x45; 40])),
+        (&b, "malformed", sealed(41, &[0x60; 60])),
         (&b, "malformed", sealed(TCP, &[0, 7])),
         (&b, "malformed", sealed(UDP, &[])),
-        (&c, "foreign_peer", sealed(ICMP, &echo_request())),
+        (&c, "forged", tampered(last, sealed(ICMP, &echo_request()))),
+        (&c, "replayed", ping.clone()),
         (&b, "stray unknown_spi", tampered(1, ping.clone())),
         (&b, "stray unknown_spi", own),
         (&b, "stray not_esp", [&[0; 4][..], b"an IKE message, perhaps"].concat()),
@@ -79,6 +80,13 @@ pub(crate) fn each_packet(lab: &Lab) {
     b.send_to(&sealed(ICMP, &echo_request()), (A, PORT)).unwrap();
     eventually("the space still works", || sealed_by(lab, "red") == sent + 1);
     assert_eq!(counters(lab, "red"), before);
+    // Who sends an authentic packet is the peer, wherever it is now (RFC 3948 4).
+    for (now, then) in [(&c, &b), (&b, &c)] {
+        answers(then);
+        now.send_to(&sealed(ICMP, &echo_request()), (A, PORT)).unwrap();
+        eventually("the peer is answered where it is", || answers(now) > 0);
+        assert_eq!(answers(then), 0);
+    }
 }
 
 /// The command line cannot narrow an SA down yet: the switch is asked directly.
