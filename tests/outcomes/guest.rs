@@ -103,7 +103,7 @@ fn bad_frames(mac: [u8; 6]) -> Vec<(&'static str, Vec<u8>)> {
         // Ethernet.
         ("foreign_mac", ethernet(GATE, [2, 0, 0, 0, 0, 0x66], IPV4, &good)),
         ("foreign_mac", ethernet([0xff; 6], [0xff; 6], ARP, &question(mac, A, b))),
-                ("ether_type", to_gate(0x8100, &[&[0, 1, 8, 0], &good[..]].concat())),
+        ("ether_type", to_gate(0x8100, &[&[0, 1, 8, 0], &good[..]].concat())),
         ("ether_type", ether(0x88a8)),
         ("ether_type", ether(0x88cc)),
         ("ether_type", ether(0x0600)),

@@ -6,7 +6,7 @@ use abi::layout::{MESSAGE_PORT, POWER_PORT, SLEEP_FOREVER, SLEEP_PORT};
 use boot::tables::FAULT;
 use kvm::{Vcpu, VcpuExit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sys::sched::{Class, Side};
+use sys::sched::{Class, Side, TwoCores};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::End;
@@ -45,7 +45,7 @@ impl Runner {
             log::warn!("the vCPU keeps the usual scheduling slice: {error}");
         }
         // Where this is refused it is slower, not wrong.
-        let _ = sys::sched::keep_to(Side::Spinning);
+        let _ = TwoCores::allowed().map(|two| two.keep_to(Side::Spinning));
         loop {
             match self.step() {
                 Step::Go => {}

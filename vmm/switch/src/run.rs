@@ -22,6 +22,7 @@ use crate::tunnel::Tunnels;
 
 mod clients;
 mod events;
+mod placement;
 mod report;
 mod spaces;
 mod traffic;
@@ -29,6 +30,7 @@ mod upkeep;
 
 use clients::Clients;
 pub(crate) use events::{Event, Events};
+use placement::Placement;
 use spaces::Spaces;
 use upkeep::Upkeep;
 
@@ -81,6 +83,7 @@ struct Switch {
     batch: Batch,
     events: Events,
     spin: Spin,
+    placement: Placement,
     upkeep: Upkeep,
     counters: LoopCounters,
     taps: Taps,
@@ -95,8 +98,6 @@ struct Switch {
 pub fn run(options: &Options) -> Result<(), Failure> {
     Sockets::drop_other_rights();
     let cores = sys::sched::cores();
-    // Where this is refused it is slower, not wrong.
-    let _ = sys::sched::keep_to(sys::sched::Side::Waking);
     let listener = listen(options)?;
     let result = serve(options, &listener, cores);
     // Nobody else made it, and a socket nobody listens at only confuses.
@@ -133,6 +134,7 @@ fn serve(options: &Options, listener: &Listener, cores: usize) -> Result<(), Fai
         batch: Batch::default(),
         events,
         spin: Spin::new(options.spin_us, cores),
+        placement: Placement::new(),
         upkeep: Upkeep::default(),
         counters: LoopCounters::default(),
         taps: Taps::default(),

@@ -83,26 +83,41 @@ pub enum Side {
     Spinning,
 }
 
-/// Where the process has two cores, keeps the calling thread to the one of its side.
+/// The cores of a process that has two: one for each [`Side`].
 ///
 /// A thread that is woken on the core of one that spins runs at once; but what it then waits for is
 /// the other, which it keeps from running. With more cores the scheduler finds a free one, and with
 /// one there is no choice.
-///
-/// # Errors
-/// Those of sched_setaffinity(2).
-pub fn keep_to(side: Side) -> io::Result<()> {
-    let allowed = rustix::thread::sched_getaffinity(None)?;
-    let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-    let (Some(first), Some(second), None) = (cores.next(), cores.next(), cores.next()) else {
-        return Ok(());
-    };
-    let mut own = CpuSet::new();
-    own.set(match side {
-        Side::Waking => first,
-        Side::Spinning => second,
-    });
-    Ok(rustix::thread::sched_setaffinity(None, &own)?)
+#[derive(Clone, Copy, Debug)]
+pub struct TwoCores {
+    waking: CpuSet,
+    spinning: CpuSet,
+}
+
+impl TwoCores {
+    /// Those of the calling thread, if it may run on two and no more.
+    pub fn allowed() -> Option<Self> {
+        let allowed = rustix::thread::sched_getaffinity(None).ok()?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).map(|core| {
+            let mut alone = CpuSet::new();
+            alone.set(core);
+            alone
+        });
+        let (waking, spinning) = (cores.next()?, cores.next()?);
+        cores.next().is_none().then_some(Self { waking, spinning })
+    }
+
+    /// Keeps the calling thread to the core of a side.
+    ///
+    /// # Errors
+    /// Those of sched_setaffinity(2).
+    pub fn keep_to(&self, side: Side) -> io::Result<()> {
+        let core = match side {
+            Side::Waking => &self.waking,
+            Side::Spinning => &self.spinning,
+        };
+        Ok(rustix::thread::sched_setaffinity(None, core)?)
+    }
 }
 
 /// Lets any other runnable thread of this core go first.
@@ -122,9 +137,11 @@ mod tests {
                 set_class(Class::Batch).unwrap();
                 set_class(Class::Idle).unwrap();
                 give_way();
-                keep_to(Side::Spinning).unwrap();
-                keep_to(Side::Waking).unwrap();
                 assert!(cores() >= 1);
+                let Some(two) = TwoCores::allowed() else { return };
+                two.keep_to(Side::Spinning).unwrap();
+                assert!(TwoCores::allowed().is_none(), "there is one now");
+                two.keep_to(Side::Waking).unwrap();
             });
         });
     }

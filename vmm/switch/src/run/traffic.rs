@@ -63,7 +63,9 @@ impl Switch {
         self.counters.receive_calls += 1;
         let Some(port) = self.sockets.receive(at, &mut self.received) else { return false };
         let mut runs = Runs::default();
+        let mut bytes = 0;
         for (envelope, datagram) in self.received.datagrams() {
+            bytes += datagram.len();
             if self.taps.wants_outer()
                 && let Some(place) = self.tunnels.receiver(datagram)
             {
@@ -76,6 +78,7 @@ impl Switch {
             }
         }
         runs.finish(&mut self.spaces, &mut self.tunnels, now_ns);
+        self.placement.received(bytes, now_ns);
         true
     }
 
