@@ -1,8 +1,9 @@
 """An IPsec peer made of scapy: seals and opens as told, one JSON object per line.
 
 Asked {"op": "seal" or "open", "suite", "cipher_key", "auth_key", "spi", "seq",
-"udp", "tunnel", "packet"}, it answers {"packet"} or {"refused"}. Bytes are
-hexadecimal; packets are whole IPv4 packets.
+"udp", "tunnel", "esn", "packet"}, it answers {"packet"} or {"refused"}. Bytes are
+hexadecimal; packets are whole IP packets. "tunnel" is null or the two addresses of
+the outer header, "esn" null or the high half of the sequence number.
 """
 
 import json
@@ -10,6 +11,7 @@ import re
 import sys
 
 from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.ipsec import ESP, SecurityAssociation
 
 CIPHERS = {
@@ -37,12 +39,22 @@ def association(request):
         auth_algo=HMACS[hmac],
         auth_key=bytes.fromhex(request["auth_key"]) or None,
         nat_t_header=UDP(sport=4500, dport=4500) if request["udp"] else None,
-        tunnel_header=IP(src="192.0.2.20", dst="192.0.2.10") if request["tunnel"] else None,
+        tunnel_header=outer(*request["tunnel"]) if request["tunnel"] else None,
+        esn_en=request["esn"] is not None,
+        esn=request["esn"] or 0,
     )
 
 
+def outer(source, destination):
+    return (IPv6 if ":" in source else IP)(src=source, dst=destination)
+
+
+def parsed(octets):
+    return (IPv6 if octets[0] >> 4 == 6 else IP)(octets)
+
+
 def answer(request):
-    sa, packet = association(request), IP(bytes.fromhex(request["packet"]))
+    sa, packet = association(request), parsed(bytes.fromhex(request["packet"]))
     if request["op"] == "seal":
         return {"packet": bytes(sa.encrypt(packet)).hex()}
     try:

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use esp::{Spi, Suite};
@@ -16,13 +17,37 @@ pub(crate) struct Sa {
     pub(crate) suite: Suite,
     pub(crate) cipher_key: Vec<u8>,
     pub(crate) auth_key: Vec<u8>,
+    /// Whether sequence numbers have 64 bits.
+    pub(crate) esn: bool,
 }
 
 /// What is around the ESP packet, and what is in it.
 #[derive(Clone, Copy)]
 pub(crate) struct Wrapping {
     pub(crate) udp: bool,
-    pub(crate) tunnel: bool,
+    /// The family of the outer header.
+    pub(crate) outer: Family,
+    /// The family of the packet inside, in tunnel mode.
+    pub(crate) tunnel: Option<Family>,
+}
+
+/// A version of IP.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Our address and scapy's.
+    pub(crate) fn ends(self) -> [IpAddr; 2] {
+        match self {
+            Family::V4 => [10, 20].map(|last| Ipv4Addr::new(192, 0, 2, last).into()),
+            Family::V6 => {
+                [10, 20].map(|last| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last).into())
+            }
+        }
+    }
 }
 
 /// A Python interpreter that has scapy.
@@ -54,12 +79,12 @@ impl Peer {
         Peer { process, requests, answers }
     }
 
-    /// The outer IPv4 packet scapy makes of the inner one.
-    pub(crate) fn seal(&mut self, sa: &Sa, seq: u32, wrapping: Wrapping, inner: &[u8]) -> Vec<u8> {
+    /// The outer packet scapy makes of the inner one.
+    pub(crate) fn seal(&mut self, sa: &Sa, seq: u64, wrapping: Wrapping, inner: &[u8]) -> Vec<u8> {
         self.ask("seal", sa, seq, wrapping, inner).expect("scapy seals everything")
     }
 
-    /// The inner IPv4 packet scapy finds in the outer one.
+    /// The inner packet scapy finds in the outer one.
     ///
     /// # Errors
     /// Why it refuses, in its words.
@@ -76,7 +101,7 @@ impl Peer {
         &mut self,
         op: &str,
         sa: &Sa,
-        seq: u32,
+        seq: u64,
         wrapping: Wrapping,
         packet: &[u8],
     ) -> Result<Vec<u8>, String> {
@@ -86,9 +111,10 @@ impl Peer {
             "cipher_key": hex(&sa.cipher_key),
             "auth_key": hex(&sa.auth_key),
             "spi": sa.spi.number(),
-            "seq": seq,
+            "seq": seq as u32,
+            "esn": sa.esn.then_some(seq >> 32),
             "udp": wrapping.udp,
-            "tunnel": wrapping.tunnel,
+            "tunnel": wrapping.tunnel.map(|_| wrapping.outer.ends().map(|end| end.to_string())),
             "packet": hex(packet),
         });
         writeln!(self.requests, "{request}").expect("scapy listens");
