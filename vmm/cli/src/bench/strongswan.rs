@@ -7,7 +7,7 @@ use super::orders::fair;
 use super::throughput::Pace;
 use super::ways::{ECHO_PORT, Way, Ways, echo, host_round_trips};
 use crate::failure::Outcome;
-use crate::lab::strongswan::Strongswan as Tunnel;
+use crate::lab::strongswan::{Keys, Strongswan as Tunnel};
 use crate::lab::{Lab, Peer};
 use crate::progress::Progress;
 use crate::report::{
@@ -43,7 +43,7 @@ pub(super) fn measure(
         return Ok(Strongswan::Missing(why));
     }
     progress.step(&format!("{suite}: starting strongSwan"));
-    let _tunnel = Tunnel::start(lab, PEER, suite)?;
+    let _tunnel = Tunnel::start(lab, PEER, suite, Keys::Secret)?;
     let _echo = echo(lab, PEER)?;
     Tunnel::answers(lab, ECHO_PORT)?;
     let out = Stream { transport: Transport::Tcp, direction: Direction::Send };

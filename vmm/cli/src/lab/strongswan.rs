@@ -3,6 +3,7 @@
 //! charon with kernel-libipsec, as Debian ships it: a TUN device, ESP in UDP, tunnel
 //! mode. Each end has an address of its own inside, so that nothing else is caught.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,7 +28,7 @@ const PLUGIN: &str = "/usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so";
 const PACKAGES: &str = "charon-systemd strongswan-swanctl libcharon-extra-plugins";
 
 /// A's UDP port for its ESP: the usual one is the switch's.
-const NEAR_PORT: u16 = 4510;
+pub const NEAR_PORT: u16 = 4510;
 
 /// The peer's, which is nobody else's there.
 const FAR_PORT: u16 = 4500;
@@ -38,9 +39,19 @@ const INSIDE: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 77, 0, 1), Ipv4Addr::new(10, 77
 /// Longest wait for a daemon to answer, and for a tunnel to stand.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whether the daemons write down the keys they derive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Nobody needs them.
+    Secret,
+    /// Somebody takes an end of the tunnel over: they are in A's log.
+    Logged,
+}
+
 /// A tunnel of strongSwan from A; ended with this.
 pub struct Strongswan {
-    _daemons: [Service; 2],
+    /// A's, unless it was ended, and the peer's.
+    daemons: (Option<Service>, Service),
 }
 
 /// One end.
@@ -52,6 +63,9 @@ struct End<'a> {
 }
 
 impl Strongswan {
+    /// A's address inside.
+    pub const NEAR: Ipv4Addr = INSIDE[0];
+
     /// The peer's address inside: what is sent there goes through the tunnel.
     pub const FAR: Ipv4Addr = INSIDE[1];
 
@@ -65,7 +79,7 @@ impl Strongswan {
     ///
     /// # Errors
     /// In the words of whoever failed; `suite` is none that it has in user space.
-    pub fn start(lab: &Lab, peer: Peer, suite: Suite) -> Outcome<Self> {
+    pub fn start(lab: &Lab, peer: Peer, suite: Suite, keys: Keys) -> Outcome<Self> {
         let far = lab.peer(peer);
         let ends = [(&lab.a, NEAR_PORT, INSIDE[0]), (far, FAR_PORT, INSIDE[1])].map(
             |(host, port, inside)| {
@@ -75,12 +89,22 @@ impl Strongswan {
         );
         let [near, far] = &ends;
         let secret = hex(&random(32)?);
-        let daemons = [near.start()?, far.start()?];
+        let daemons = (Some(near.start(keys)?), far.start(Keys::Secret)?);
         let names = proposals(suite)?;
         far.load(near, names, &secret)?;
         near.load(far, names, &secret)?;
         near.swanctl(&["--initiate", "--child", "lab", "--timeout", "10"])?;
-        Ok(Self { _daemons: daemons })
+        Ok(Self { daemons })
+    }
+
+    /// Kills A's daemon: the peer is not told, and its end of the tunnel stays.
+    pub fn end_near(&mut self) {
+        self.daemons.0 = None;
+    }
+
+    /// Where A's daemon says what it does.
+    pub fn near_log(lab: &Lab) -> PathBuf {
+        lab.a.directory.join("strongswan/charon.log")
     }
 
     /// Waits until a TCP connection through the tunnel succeeds.
@@ -100,19 +124,27 @@ impl End<'_> {
     }
 
     /// Starts the daemon, which has no connection yet.
-    fn start(&self) -> Outcome<Service> {
+    fn start(&self, keys: Keys) -> Outcome<Service> {
         let directory = self.directory.display();
         std::fs::create_dir_all(&self.directory)
             .or_fail(|| format!("cannot create {directory}"))?;
         let inside = self.inside;
-        self.host
-            .run(|| Routing::open()?.add_address(LOOPBACK, inside))?
+        let added = self.host.run(|| Routing::open()?.add_address(LOOPBACK, inside))?;
+        // It may be there from an earlier tunnel.
+        added
+            .or_else(|error| match error.kind() {
+                ErrorKind::AlreadyExists => Ok(()),
+                _ => Err(error),
+            })
             .or_fail(|| format!("cannot give host {} an address inside", self.host.letter))?;
+        // Of child SAs, level 4 is the first with their keys.
+        let level = if keys == Keys::Logged { 4 } else { 1 };
         let settings = format!(
             "charon {{\n load_modular = no\n \
              load = random nonce openssl kdf kernel-libipsec kernel-netlink socket-default vici\n \
              port_nat_t = {port}\n \
-             filelog {{ log {{\n path = {directory}/charon.log\n default = 1\n }} }}\n \
+             filelog {{ log {{\n path = {directory}/charon.log\n flush_line = yes\n \
+             default = 1\n chd = {level}\n }} }}\n \
              plugins {{ vici {{ socket = {socket} }} }}\n}}\n\
              charon-systemd {{ journal {{ default = -1 }} }}\n",
             port = self.port,
