@@ -78,7 +78,7 @@ impl Switch {
             }
         }
         runs.finish(&mut self.spaces, &mut self.tunnels, now_ns);
-        self.placement.received(bytes, now_ns);
+        self.placement.received(bytes, runs.frames, now_ns);
         true
     }
 
@@ -142,6 +142,8 @@ impl Switch {
 #[derive(Default)]
 struct Runs<'a> {
     open: heapless::Vec<(Place, Run<'a>), RUNS>,
+    /// What was delivered.
+    frames: usize,
 }
 
 impl<'a> Runs<'a> {
@@ -159,7 +161,7 @@ impl<'a> Runs<'a> {
             None => {
                 if self.open.is_full() {
                     let (place, mut run) = self.open.remove(0);
-                    flush(place, &mut run, spaces, tunnels, now_ns);
+                    self.frames += flush(place, &mut run, spaces, tunnels, now_ns);
                 }
                 let run = Run::new(spaces.accepts(place));
                 let pushed = self.open.push((place, run));
@@ -169,7 +171,7 @@ impl<'a> Runs<'a> {
         };
         let run = &mut self.open[at].1;
         if run.push(&made, rest).is_err() {
-            flush(place, run, spaces, tunnels, now_ns);
+            self.frames += flush(place, run, spaces, tunnels, now_ns);
             run.push(&made, rest).expect("a run of nothing takes every packet");
         }
     }
@@ -177,13 +179,22 @@ impl<'a> Runs<'a> {
     /// Delivers what is left.
     fn finish(&mut self, spaces: &mut Spaces, tunnels: &mut Tunnels, now_ns: u64) {
         for (place, run) in &mut self.open {
-            flush(*place, run, spaces, tunnels, now_ns);
+            self.frames += flush(*place, run, spaces, tunnels, now_ns);
         }
     }
 }
 
-fn flush(place: Place, run: &mut Run<'_>, spaces: &mut Spaces, tunnels: &mut Tunnels, now_ns: u64) {
+/// Delivers a run; gives how many frames that made.
+fn flush(
+    place: Place,
+    run: &mut Run<'_>,
+    spaces: &mut Spaces,
+    tunnels: &mut Tunnels,
+    now_ns: u64,
+) -> usize {
+    let mut frames = 0;
     run.flush(|packet| {
+        frames += 1;
         if let Err(reason) = spaces.deliver(place, &packet, now_ns)
             && let Some(tunnel) = tunnels.get_mut(place)
         {
@@ -191,4 +202,5 @@ fn flush(place: Place, run: &mut Run<'_>, spaces: &mut Spaces, tunnels: &mut Tun
             tunnel.drops.count_many(reason, packets);
         }
     });
+    frames
 }
