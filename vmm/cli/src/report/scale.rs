@@ -45,7 +45,7 @@ pub struct Sas {
     pub rtt: Figures,
     /// The median over that with the fewest, round by round.
     pub growth: Spread,
-    /// Memory of the switch, KiB.
+    /// Memory of the switch when it held so many first, KiB.
     pub switch_kib: u64,
 }
 

@@ -18,7 +18,7 @@ struct Filled<'a> {
     /// How many pairs of SAs at each step, the busy space's included.
     sizes: &'a [u32],
     fill: Fill,
-    /// How many there were, and the switch's memory, at each step.
+    /// How many there were, and the switch's memory, when each step was reached first.
     seen: Vec<(u32, u64)>,
 }
 
@@ -49,7 +49,10 @@ pub(super) fn measure(lab: &Lab, plan: &Plan, progress: &Progress) -> Outcome<Ve
 impl Growing for Filled<'_> {
     fn grow(&mut self, step: usize) -> Outcome<()> {
         self.fill.grow_to(self.sizes[step] - 1)?;
-        self.seen[step] = (self.fill.pairs() + 1, switch_kib(self.lab)?);
+        // The first time: what was freed in between need not be given back.
+        if self.seen[step].0 == 0 {
+            self.seen[step] = (self.fill.pairs() + 1, switch_kib(self.lab)?);
+        }
         Ok(())
     }
 
