@@ -211,7 +211,7 @@ fn fetch(from: IpAddr) -> String {
 }
 
 /// The packets of each SA in `ip -s xfrm state`.
-fn packets(states: &str) -> Vec<u64> {
+pub(crate) fn packets(states: &str) -> Vec<u64> {
     let mut lines = states.lines();
     let mut found = Vec::new();
     while lines.any(|line| line.contains("lifetime current:")) {
