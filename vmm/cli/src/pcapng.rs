@@ -1,35 +1,30 @@
-//! Capture files as Wireshark reads them: pcapng (draft-ietf-opsawg-pcapng), the blocks needed.
-//!
-//! Written here because the crates that could have not been kept for years, and
-//! four blocks are little.
+//! Capture files as Wireshark reads them: pcapng (draft-ietf-opsawg-pcapng), one interface each.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
+use std::time::Duration;
 
+use pcap_file::DataLink;
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
+};
+use pcap_file::pcapng::blocks::interface_statistics::{
+    InterfaceStatisticsBlock, InterfaceStatisticsOption,
+};
+use pcap_file::pcapng::blocks::opt_common::CommonOption;
+use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+
+use pcap_file::pcapng::{PcapNgBlock, PcapNgWriteError, PcapNgWriter};
 use switch::capture::{Direction, Record};
 
-/// Packets begin with an IPv4 or IPv6 header (tcpdump.org, LINKTYPE_RAW).
-const LINKTYPE_RAW: u16 = 101;
-
-const SECTION: u32 = 0x0a0d_0d0a;
-const INTERFACE: u32 = 1;
-const STATISTICS: u32 = 5;
-const PACKET: u32 = 6;
-
-/// Options of all blocks, and of those of an interface, a packet, its statistics.
-const END: u16 = 0;
-const COMMENT: u16 = 1;
-const APPLICATION: u16 = 4;
-const NAME: u16 = 2;
-const DESCRIPTION: u16 = 3;
-const RESOLUTION: u16 = 9;
-const FLAGS: u16 = 2;
-const DROPS: u16 = 4;
-const RECEIVED: u16 = 4;
-const DROPPED: u16 = 5;
+/// The flags of a packet that came in, and of one that went out.
+const INBOUND: u32 = 1;
+const OUTBOUND: u32 = 2;
 
 /// A file with one interface.
-pub(crate) struct Writer<W> {
-    to: W,
+pub(crate) struct Writer<W: Write> {
+    to: PcapNgWriter<W>,
     /// From CLOCK_MONOTONIC to the time of day, nanoseconds.
     offset_ns: u64,
     lost: u64,
@@ -46,51 +41,45 @@ impl<W: Write> Writer<W> {
         snaplen: u32,
         offset_ns: u64,
     ) -> io::Result<Self> {
-        let mut writer = Self { to, offset_ns, lost: 0, packets: 0, bytes: 0 };
-        let mut section = Vec::new();
-        section.extend(0x1a2b_3c4d_u32.to_le_bytes());
-        section.extend([1, 0, 0, 0]);
-        section.extend(u64::MAX.to_le_bytes());
         let program = concat!("portspace ", env!("CARGO_PKG_VERSION"));
-        option(&mut section, APPLICATION, program.as_bytes());
-        option(&mut section, END, &[]);
-        writer.block(SECTION, &section)?;
-        let mut block = Vec::new();
-        block.extend(LINKTYPE_RAW.to_le_bytes());
-        block.extend([0, 0]);
-        block.extend(snaplen.to_le_bytes());
-        option(&mut block, NAME, interface.as_bytes());
-        option(&mut block, DESCRIPTION, description.as_bytes());
-        // 10^-9 seconds.
-        option(&mut block, RESOLUTION, &[9]);
-        option(&mut block, END, &[]);
-        writer.block(INTERFACE, &block)?;
+        let section = SectionHeaderBlock {
+            options: vec![SectionHeaderOption::UserApplication(Cow::Borrowed(program))],
+            ..SectionHeaderBlock::default()
+        };
+        let to = PcapNgWriter::with_section_header(to, section).map_err(cause)?;
+        let mut writer = Self { to, offset_ns, lost: 0, packets: 0, bytes: 0 };
+        writer.block(InterfaceDescriptionBlock {
+            // Packets begin with an IPv4 or IPv6 header.
+            linktype: DataLink::RAW,
+            snaplen,
+            options: vec![
+                InterfaceDescriptionOption::IfName(Cow::Borrowed(interface)),
+                InterfaceDescriptionOption::IfDescription(Cow::Borrowed(description)),
+                InterfaceDescriptionOption::IfTsResol(InterfaceTsResolution::NANO),
+            ],
+        })?;
         Ok(writer)
     }
 
     /// Adds a packet.
     pub(crate) fn packet(&mut self, record: &Record<'_>) -> io::Result<()> {
-        let time = record.time_ns.wrapping_add(self.offset_ns);
-        let mut block = Vec::with_capacity(record.packet.len() + 64);
-        block.extend(0_u32.to_le_bytes());
-        block.extend(((time >> 32) as u32).to_le_bytes());
-        block.extend((time as u32).to_le_bytes());
-        block.extend((record.packet.len() as u32).to_le_bytes());
-        block.extend(record.original.to_le_bytes());
-        block.extend(record.packet);
-        pad(&mut block);
-        let direction: u32 = match record.direction {
-            Direction::In => 1,
-            Direction::Out => 2,
+        let flags = match record.direction {
+            Direction::In => INBOUND,
+            Direction::Out => OUTBOUND,
         };
-        option(&mut block, FLAGS, &direction.to_le_bytes());
+        let mut options = vec![EnhancedPacketOption::Flags(flags)];
         if record.lost > self.lost {
-            option(&mut block, DROPS, &(record.lost - self.lost).to_le_bytes());
+            options.push(EnhancedPacketOption::DropCount(record.lost - self.lost));
             self.lost = record.lost;
         }
-        option(&mut block, END, &[]);
         self.packets += 1;
-        self.block(PACKET, &block)
+        self.block(EnhancedPacketBlock {
+            interface_id: 0,
+            timestamp: self.time(record.time_ns),
+            original_len: record.original,
+            data: Cow::Borrowed(record.packet),
+            options,
+        })
     }
 
     /// Packets written, and packets that were lost on the way.
@@ -98,69 +87,54 @@ impl<W: Write> Writer<W> {
         (self.packets, self.lost)
     }
 
-    /// Bytes of the file so far.
+    /// Bytes of the file so far, its first block not counted.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Shows what is written to who reads along.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
+        self.to.get_mut().flush()
     }
 
-    /// Ends the file, with why it ended.
-    pub(crate) fn finish(mut self, why: &str) -> io::Result<W> {
-        let mut block = Vec::new();
-        block.extend([0; 12]);
-        option(&mut block, COMMENT, why.as_bytes());
-        option(&mut block, RECEIVED, &(self.packets + self.lost).to_le_bytes());
-        option(&mut block, DROPPED, &self.lost.to_le_bytes());
-        option(&mut block, END, &[]);
-        self.block(STATISTICS, &block)?;
-        self.to.flush()?;
-        Ok(self.to)
+    /// Ends the file at `time_ns`, with why it ended.
+    pub(crate) fn finish(mut self, time_ns: u64, why: &str) -> io::Result<W> {
+        self.block(InterfaceStatisticsBlock {
+            interface_id: 0,
+            timestamp: self.time(time_ns),
+            options: vec![
+                InterfaceStatisticsOption::Common(CommonOption::Comment(Cow::Borrowed(why))),
+                InterfaceStatisticsOption::IsbIfRecv(self.packets + self.lost),
+                InterfaceStatisticsOption::IsbIfDrop(self.lost),
+            ],
+        })?;
+        self.flush()?;
+        Ok(self.to.into_inner())
     }
 
-    fn block(&mut self, kind: u32, body: &[u8]) -> io::Result<()> {
-        let length = (body.len() + 12) as u32;
-        self.to.write_all(&kind.to_le_bytes())?;
-        self.to.write_all(&length.to_le_bytes())?;
-        self.to.write_all(body)?;
-        self.to.write_all(&length.to_le_bytes())?;
-        self.bytes += u64::from(length);
+    fn time(&self, monotonic_ns: u64) -> Duration {
+        Duration::from_nanos(monotonic_ns.wrapping_add(self.offset_ns))
+    }
+
+    fn block<'a>(&mut self, block: impl PcapNgBlock<'a>) -> io::Result<()> {
+        self.bytes += self.to.write_pcapng_block(block).map_err(cause)? as u64;
         Ok(())
     }
 }
 
-fn option(block: &mut Vec<u8>, code: u16, value: &[u8]) {
-    block.extend(code.to_le_bytes());
-    block.extend((value.len() as u16).to_le_bytes());
-    block.extend(value);
-    pad(block);
-}
-
-/// Everything begins at a multiple of 4.
-fn pad(block: &mut Vec<u8>) {
-    block.resize(block.len().next_multiple_of(4), 0);
+/// Only the file can fail: what is written is valid.
+fn cause(error: PcapNgWriteError) -> io::Error {
+    match error {
+        PcapNgWriteError::Io(error) => error,
+        other => io::Error::other(other),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use pcap_file::pcapng::{Block, PcapNgReader};
 
-    /// The blocks of a file: kind and body.
-    fn blocks(mut bytes: &[u8]) -> Vec<(u32, &[u8])> {
-        let word =
-            |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
-        let mut blocks = Vec::new();
-        while !bytes.is_empty() {
-            let length = word(bytes, 4) as usize;
-            assert_eq!((length % 4, word(bytes, length - 4) as usize), (0, length));
-            blocks.push((word(bytes, 0), &bytes[8..length - 4]));
-            bytes = &bytes[length..];
-        }
-        blocks
-    }
+    use super::*;
 
     #[test]
     fn a_file_is_a_section_an_interface_packets_and_statistics() {
@@ -176,17 +150,25 @@ mod tests {
         writer.packet(&packet).unwrap();
         assert_eq!(writer.counts(), (1, 3));
         let written = writer.bytes();
-        let bytes = writer.finish("Ctrl-C").unwrap();
-        let blocks = blocks(&bytes);
-        let kinds: Vec<_> = blocks.iter().map(|(kind, _)| *kind).collect();
-        assert_eq!(kinds, [SECTION, INTERFACE, PACKET, STATISTICS]);
-        assert_eq!(blocks[1].1[..8], [101, 0, 0, 0, 96, 0, 0, 0]);
-        let body = blocks[2].1;
-        assert_eq!(body[4..8], (offset_ns >> 32_u32).to_le_bytes()[..4]);
-        assert_eq!(body[8..20], [5, 0, 0, 0, 5, 0, 0, 0, 0x78, 5, 0, 0]);
-        assert_eq!(body[20..28], [0x45, 0, 0, 1, 2, 0, 0, 0]);
-        assert_eq!(body[28..36], [2, 0, 4, 0, 2, 0, 0, 0]);
-        assert_eq!(body[36..48], [4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        let bytes = writer.finish(7, "Ctrl-C").unwrap();
         assert!(written < bytes.len() as u64);
+
+        let mut reader = PcapNgReader::new(&bytes[..]).unwrap();
+        let Some(Ok((Block::InterfaceDescription(interface), _))) = reader.next_block() else {
+            panic!("an interface comes first");
+        };
+        assert_eq!((interface.linktype, interface.snaplen), (DataLink::RAW, 96));
+        let Some(Ok((Block::EnhancedPacket(read), _))) = reader.next_block() else {
+            panic!("then the packet");
+        };
+        assert_eq!((&read.data[..], read.original_len), (packet.packet, 1400));
+        assert_eq!(read.timestamp, Duration::from_nanos((1 << 60) + 5));
+        let options = [EnhancedPacketOption::Flags(OUTBOUND), EnhancedPacketOption::DropCount(3)];
+        assert_eq!(read.options, options);
+        let Some(Ok((Block::InterfaceStatistics(end), _))) = reader.next_block() else {
+            panic!("then the statistics");
+        };
+        assert!(end.options.contains(&InterfaceStatisticsOption::IsbIfRecv(4)));
+        assert!(reader.next_block().is_none());
     }
 }

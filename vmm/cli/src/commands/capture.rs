@@ -81,7 +81,7 @@ pub(super) fn capture(options: &Options) -> Outcome<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
         end => end.or_fail(unwritable)?,
     };
-    session.writer.finish(why.words()).or_fail(unwritable)?;
+    session.writer.finish(monotonic_ns(), why.words()).or_fail(unwritable)?;
     eprintln!(
         "{}: {} ({} bytes) into {place}, {lost} lost",
         why.words(),
