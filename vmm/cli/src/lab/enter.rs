@@ -22,8 +22,9 @@ use sys::namespace;
 
 use crate::failure::{Failure, Outcome, While};
 
-/// Where the lab's own file system is mounted, over whatever is there outside.
-pub const LAB_DIRECTORY: &str = "/tmp";
+/// Where the lab's own file system is mounted: a place that every Linux has and nobody keeps a
+/// project in, for what is there outside is hidden inside.
+pub const LAB_DIRECTORY: &str = "/var/spool";
 
 /// The hidden argument of the threshold.
 pub(crate) const THRESHOLD: &str = "lab-threshold";
@@ -125,7 +126,7 @@ pub(crate) fn threshold(arguments: &[String]) -> Outcome<ExitCode> {
     }
 }
 
-/// The first process inside makes itself at home: its own /proc and temporary files.
+/// The first process inside makes itself at home: its own /proc and files.
 ///
 /// # Errors
 /// The kernel refuses the file system for the lab's files.
