@@ -123,9 +123,10 @@ impl Spaces {
         self.busy.iter().filter_map(|place| self.all[*place].as_ref())
     }
 
-    /// Whether some busy guest has frames waiting.
-    pub(super) fn has_work(&self) -> bool {
-        self.each_busy().any(|space| {
+    /// Whether some busy guest has frames waiting that it may send.
+    pub(super) fn has_work(&self, now_ns: u64) -> bool {
+        // Frames that are held would end every look for others at once.
+        self.each_busy().filter(|space| space.limiter.held_until(now_ns).is_none()).any(|space| {
             space.backend.as_ref().is_some_and(|backend| backend.device().port.has_work())
         })
     }

@@ -30,7 +30,7 @@ impl Switch {
         // A guest that needs no notification spins: its answer is a moment away.
         if worked && self.notify() == 0 {
             let spaces = &self.spaces;
-            self.spin.briefly(monotonic_ns, || spaces.has_work());
+            self.spin.briefly(monotonic_ns, || spaces.has_work(now_ns));
         }
         let frames = self.transmit(now_ns);
         if !self.batch.crossing.is_empty() {

@@ -44,3 +44,27 @@ fn what_was_held_leaves_when_its_time_comes() {
         assert!(second(&client).drops.is_empty());
     });
 }
+
+#[test]
+fn frames_that_are_held_end_no_look_for_those_of_others() {
+    with_switch(|control| {
+        let client = Client::connect(control).unwrap();
+        let (mut slow_peer, overlay) = Peer::with(free_port(), 0x1001, |_, ours| {
+            ours.limits = Limits { packets_per_s: None, bytes_per_s: Some(1) };
+        });
+        let mut slow = Guest::new(client.attach("slow", overlay).unwrap());
+        let (mut peer, overlay) = Peer::new(free_port(), 0x1002);
+        let mut guest = Guest::new(client.attach("red", overlay).unwrap());
+        let frame = [&[0; 12][..], &slow.frame(&packet(HERE, THERE, 100))].concat();
+        (0..4).for_each(|_| slow.put(&frame, &[]));
+        slow_peer.expect(1);
+        // The guest answers nothing, though it could at any moment: each look for that is in vain.
+        let lost = || client.status().unwrap().turns.spins_lost;
+        let before = lost();
+        for _ in 0..20 {
+            peer.send(&packet(THERE, HERE, 100));
+            guest.expect_frame();
+        }
+        assert!(lost() >= before + 19, "the first is announced instead");
+    });
+}
