@@ -61,3 +61,25 @@ impl RawPolicy {
         Ok(Policy { traffic: traffic.convert(source, frame)?, action })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_local_binding_takes_policies_by_protocol_and_port() {
+        let text = "[overlay]\nlocal = \"192.0.2.10\"\npeer = \"192.0.2.101\"\n\
+                    encapsulation = \"local\"\n[overlay.manual]\nin.spi = 0x5001\n\
+                    out.spi = 0x5002\n[[overlay.policy]]\naction = \"discard\"\n\
+                    protocol = \"udp\"\nlocal_ports = \"8000-8100\"\n";
+        let policies = Config::parse("red.toml", "red", text).unwrap().overlay.policies;
+        let [Policy { traffic, action: Action::Discard }] = &policies[..] else {
+            panic!("{policies:?}")
+        };
+        assert_eq!((traffic.protocol, traffic.local_ports), (Some(17), Some([8000, 8100])));
+        let remote = text.to_owned() + "remote = [\"192.0.2.101\"]\n";
+        let mistake = Config::parse("red.toml", "red", &remote).unwrap_err().to_string();
+        assert!(mistake.contains("transport mode, which reaches the peer alone"), "{mistake}");
+    }
+}

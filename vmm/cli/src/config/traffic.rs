@@ -2,7 +2,7 @@
 
 use toml::Spanned;
 
-use switch::overlay::{Encapsulation, Mode, Range, Traffic};
+use switch::overlay::{Mode, Range, Traffic};
 
 use super::overlay::{Frame, family};
 use super::word::Word;
@@ -33,13 +33,6 @@ impl RawTraffic {
 
     /// The packets; `remote` stays empty if nothing is said.
     pub(super) fn convert(self, source: &Source<'_>, frame: &Frame) -> Result<Traffic, Mistake> {
-        if frame.encapsulation == Encapsulation::Local
-            && let Some(span) = self.span()
-        {
-            let what =
-                "contradicts encapsulation \"local\", which is for all packets; remove the field";
-            return Err(source.mistake(Some(span), None, what.to_owned()));
-        }
         let remote = match &self.remote {
             None => Vec::new(),
             Some(remote) if frame.mode == Mode::Transport => {
