@@ -17,7 +17,7 @@ use super::Peer;
 /// What one frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// ESP in UDP between the two ports.
+    /// ESP in UDP between the two ports, or raw.
     Esp,
     /// A NAT keepalive: one byte 0xff (RFC 3948 2.3).
     Keepalive,
@@ -28,7 +28,7 @@ pub enum Kind {
 /// How many frames of each kind passed between A and the captured peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// ESP in UDP.
+    /// ESP.
     pub esp: u64,
     /// NAT keepalives.
     pub keepalive: u64,
@@ -52,27 +52,36 @@ impl Counts {
     }
 }
 
-/// Classifies an Ethernet frame: IPv4 without options or fragments, UDP from `port`
-/// to `port`, ESP or a keepalive inside.
+/// Classifies an Ethernet frame: IPv4 without options or fragments, and in it ESP or a keepalive
+/// in UDP from `port` to `port`; if that is 0, raw ESP.
 pub fn classify(frame: &[u8], port: u16) -> Kind {
     const IP: usize = 20;
     const UDP: usize = 8;
+    const PROTOCOLS: [u8; 2] = [50, 17];
     let Some((ethernet, packet)) = frame.split_at_checked(14) else { return Kind::Foreign };
     if ethernet[12..] != [0x08, 0x00] || packet.len() <= IP + UDP || packet[0] != 0x45 {
         return Kind::Foreign;
     }
     let word = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
     let fragmented = word(6) & 0x3fff != 0;
-    let ports = [word(IP), word(IP + 2)];
-    let length = usize::from(word(IP + 4));
-    if packet[9] != 17 || fragmented || ports != [port, port] || length <= UDP {
+    if packet[9] != PROTOCOLS[usize::from(port != 0)] || fragmented {
         return Kind::Foreign;
     }
-    // The packet may have been cut by the capture; its length still speaks of all of it.
-    match packet.get(IP + UDP..packet.len().min(IP + length)) {
-        Some([0xff]) => Kind::Keepalive,
+    let payload = if port == 0 {
+        &packet[IP..]
+    } else {
+        let ports = [word(IP), word(IP + 2)];
+        let length = usize::from(word(IP + 4));
+        if ports != [port, port] || length <= UDP {
+            return Kind::Foreign;
+        }
+        // The packet may have been cut by the capture; its length still speaks of all of it.
+        &packet[IP + UDP..packet.len().min(IP + length)]
+    };
+    match payload {
+        [0xff] => Kind::Keepalive,
         // Four zero bytes mark IKE (RFC 3948 2.2), SPIs below 256 are reserved.
-        Some([a, b, c, _, ..]) if [*a, *b, *c] != [0, 0, 0] => Kind::Esp,
+        [a, b, c, _, ..] if [*a, *b, *c] != [0, 0, 0] => Kind::Esp,
         _ => Kind::Foreign,
     }
 }
@@ -86,7 +95,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Starts capturing.
+    /// Starts capturing what is ESP in UDP of `port`, or raw if that is 0, or foreign.
     ///
     /// # Errors
     /// Without CAP_NET_RAW in the network's user namespace.

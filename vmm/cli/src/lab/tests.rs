@@ -38,6 +38,19 @@ fn only_esp_and_keepalives_on_the_port_are_not_foreign() {
 }
 
 #[test]
+fn raw_esp_is_foreign_where_it_is_to_be_in_udp_and_the_other_way_round() {
+    let [near, far] = Peer::B.macs();
+    let of = |packet: &[u8], port| classify(&frame(far, near, [8, 0], packet), port);
+    let esp = [0, 0, 0x10, 1, 0, 0, 0, 1, 9, 9];
+    let in_udp = udp(17, [4500, 4500], &esp);
+    let raw = [&udp(50, [0, 0], &[])[..20], &esp].concat();
+    assert_eq!((of(&in_udp, 4500), of(&in_udp, 0)), (Kind::Esp, Kind::Foreign));
+    assert_eq!((of(&raw, 4500), of(&raw, 0)), (Kind::Foreign, Kind::Esp));
+    let reserved = [&raw[..20], &[0; 10]].concat();
+    assert_eq!(of(&reserved, 0), Kind::Foreign, "a reserved SPI");
+}
+
+#[test]
 fn a_long_packet_that_the_capture_cut_is_still_esp() {
     let [near, far] = Peer::C.macs();
     let whole = frame(near, far, [8, 0], &udp(17, [4500, 4500], &[7; 1400]));
