@@ -9,7 +9,7 @@ use switch::frame::SWITCH;
 use switch::overlay::Cipher;
 use tests::{Space, echo_server, eventually, in_hex, run};
 
-use crate::wire::{ethernet, ip, tcp_syn};
+use crate::frames::{ethernet, ip, tcp_syn};
 
 pub(crate) fn a_space_lives(lab: &Lab) {
     let red = Space::up(lab, "red", Peer::B, Cipher::AesCbc256, None);

@@ -7,10 +7,12 @@
 
 mod failures;
 mod files;
+mod frames;
 mod life;
 mod observed;
 mod overlays;
 mod peer;
+mod tunnel;
 mod wire;
 
 use std::process::ExitCode;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
             ("what a space writes stays in its own layer", files::own_layer),
             ("a file is fetched whole from python's web server", files::a_fetched_file),
             ("nothing but ESP leaves, whatever the guest sends", wire::nothing_but_esp_leaves),
+            ("nothing but ESP leaves through a tunnel", tunnel::nothing_but_esp_leaves),
             ("what a hostile peer sends is counted and gets nowhere", peer::nothing_bad_gets_in),
             ("a guest bears garbage that its peer sealed", peer::garbage_from_the_peer),
             ("a narrow SA carries only what it is for", peer::a_narrow_sa),

@@ -64,15 +64,21 @@ impl<'a> Space<'a> {
         cipher: switch::overlay::Cipher,
         root: Option<&Path>,
     ) -> Space<'a> {
+        let space = Space::named(lab, name, peer);
         let spi = 0x3000 + 0x10 * peer as u32;
         let suite = Suite::Combined(cipher, Integrity::HmacSha256);
         let keys = Keys::fresh(suite, spi).expect("the kernel has random numbers");
         let near = Endpoint { address: A, port: PORT };
         let far = Endpoint { address: peer.address(), port: PORT };
+        keys.write_near(&space.file, near, far, root).expect("the lab's disk takes a file");
+        keys.write_far(&space.far_file, near, far).expect("the lab's disk takes a file");
+        space
+    }
+
+    /// A space whose files the test writes itself.
+    pub fn named(lab: &'a Lab, name: &'static str, peer: Peer) -> Space<'a> {
         let file = lab.a.directory.join(format!("{name}.toml"));
         let far_file = lab.peer(peer).directory.join(format!("{name}.toml"));
-        keys.write_near(&file, near, far, root).expect("the lab's disk takes a file");
-        keys.write_far(&far_file, near, far).expect("the lab's disk takes a file");
         Space { lab, name, file, far_file, peer: None }
     }
 
