@@ -6,6 +6,7 @@
 )]
 
 mod failures;
+mod fair;
 mod files;
 mod frames;
 mod life;
@@ -27,6 +28,10 @@ fn main() -> ExitCode {
             ("a space lives from up to rm", life::a_space_lives),
             ("two spaces share an address and reach their own peer alone", life::two_spaces),
             ("a flood from one space does not stop another", life::a_flood),
+            (
+                "a quiet space keeps its round trip beside a flood",
+                fair::a_quiet_space_beside_a_flood,
+            ),
             ("what a space writes stays in its own layer", files::own_layer),
             ("a file is fetched whole from python's web server", files::a_fetched_file),
             ("nothing but ESP leaves, whatever the guest sends", wire::nothing_but_esp_leaves),
