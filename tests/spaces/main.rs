@@ -10,6 +10,7 @@ mod fair;
 mod files;
 mod frames;
 mod life;
+mod local;
 mod observed;
 mod overlays;
 mod peer;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
                 "a quiet space keeps its round trip beside a flood",
                 fair::a_quiet_space_beside_a_flood,
             ),
+            ("two spaces bound to each other talk within the switch", local::two_bound_spaces),
             ("what a space writes stays in its own layer", files::own_layer),
             ("a file is fetched whole from python's web server", files::a_fetched_file),
             ("nothing but ESP leaves, whatever the guest sends", wire::nothing_but_esp_leaves),
