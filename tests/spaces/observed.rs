@@ -95,6 +95,8 @@ pub(crate) fn a_plugged_space(lab: &Lab) {
     let state = || json(lab, &["inspect", "red", "--json"])["overlay"]["verdict"].clone();
     eventually("the switch knows the space", || run(lab, &["inspect", "red"]).ok());
     assert_eq!(state(), "no_machine");
+    let listed = json(lab, &["ls", "--json"]);
+    assert_eq!((&listed[0]["name"], &listed[0]["state"]), (&"red".into(), &"awaited".into()));
     // A front end that comes and goes leaves the space where it is.
     for _ in 0..3 {
         drop(std::os::unix::net::UnixStream::connect(&socket).unwrap());

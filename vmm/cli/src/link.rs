@@ -52,6 +52,11 @@ pub(crate) fn space(paths: &Paths, name: &SpaceName) -> Outcome<Option<(Status, 
     Ok(Some((client.summary().or_fail(failed)?, space)))
 }
 
+/// The switch and its spaces without their SAs and policies; `None` if no switch answers.
+pub(crate) fn overview(paths: &Paths) -> Option<Status> {
+    Client::connect(&paths.switch_socket()).ok()?.overview().ok()
+}
+
 /// A connection to the switch. Whoever starts it holds a lock, so there is one.
 pub(crate) fn find_or_start(paths: &Paths, spin_us: u32) -> Outcome<Client> {
     let socket = paths.switch_socket();

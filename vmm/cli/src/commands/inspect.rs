@@ -94,8 +94,12 @@ fn show_entry(entry: &Entry) {
     if let Some(root) = &entry.root {
         say!("parent   {} (read only)", root.display());
     }
-    say!("files    {}", entry.upper.display());
-    say!("log      {}", entry.log.display());
+    if let Some(upper) = &entry.upper {
+        say!("files    {}", upper.display());
+    }
+    if let Some(log) = &entry.log {
+        say!("log      {}", log.display());
+    }
 }
 
 fn show_switch(space: &SpaceStatus, overlay: &Judgement) {

@@ -5,16 +5,18 @@ use std::path::PathBuf;
 
 use monitor::control::Status;
 use serde::Serialize;
+use switch::status::{Machine, SpaceStatus};
 
 use crate::config::SpaceName;
 use crate::failure::Outcome;
 use crate::lifecycle::{self, Spaces};
+use crate::link;
 
 /// One space, as listings show it.
 #[derive(Debug, Serialize)]
 pub(super) struct Entry {
     pub(super) name: String,
-    /// `running`, `starting` or `stopped`.
+    /// `running`, `starting` or `stopped`; `plugged` or `awaited` if its machine is not ours.
     pub(super) state: &'static str,
     pub(super) address: Option<String>,
     pub(super) peer: Option<String>,
@@ -24,15 +26,19 @@ pub(super) struct Entry {
     pub(super) vm: Option<Status>,
     /// Why it ended, if nobody stopped it.
     pub(super) ended: Option<String>,
-    pub(super) upper: PathBuf,
-    pub(super) log: PathBuf,
+    /// Where its own files and its log are, if it has a machine of ours.
+    pub(super) upper: Option<PathBuf>,
+    pub(super) log: Option<PathBuf>,
 }
 
 /// Lists every space.
 pub(super) fn ls(json: bool) -> Outcome<()> {
     let spaces = Spaces::open()?;
     let names = spaces.paths.spaces()?;
-    let entries: Vec<Entry> = names.iter().map(|name| entry(&spaces, name)).collect();
+    let mut entries: Vec<Entry> = names.iter().map(|name| entry(&spaces, name)).collect();
+    entries.extend(
+        link::overview(&spaces.paths).iter().flat_map(|status| &status.spaces).filter_map(plugged),
+    );
     if json {
         return print_json(&entries);
     }
@@ -101,9 +107,31 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         file: note.map(|note| note.file),
         vm,
         ended,
-        upper: paths.upper(),
-        log: paths.log(),
+        upper: Some(paths.upper()),
+        log: Some(paths.log()),
     }
+}
+
+/// A space whose machine is not ours: the switch alone knows of it.
+fn plugged(space: &SpaceStatus) -> Option<Entry> {
+    let state = match space.machine {
+        Machine::Own => return None,
+        Machine::Foreign => "plugged",
+        Machine::Awaited => "awaited",
+    };
+    Some(Entry {
+        name: space.space.clone(),
+        state,
+        address: space.addresses.first().map(ToString::to_string),
+        peer: Some(space.peer.ip().to_string()),
+        file: None,
+        root: None,
+        memory_bytes: None,
+        vm: None,
+        ended: None,
+        upper: None,
+        log: None,
+    })
 }
 
 /// Prints data as JSON on standard output, one object.
