@@ -23,12 +23,20 @@ pub struct Dirent<'a> {
 impl<'a> Dirent<'a> {
     /// `DT_UNKNOWN`.
     pub const UNKNOWN: u8 = 0;
+    /// `DT_FIFO`.
+    pub const FIFO: u8 = 1;
+    /// `DT_CHR`.
+    pub const CHARACTER: u8 = 2;
     /// `DT_DIR`.
     pub const DIRECTORY: u8 = 4;
+    /// `DT_BLK`.
+    pub const BLOCK: u8 = 6;
     /// `DT_REG`.
     pub const REGULAR: u8 = 8;
     /// `DT_LNK`.
     pub const SYMLINK: u8 = 10;
+    /// `DT_SOCK`.
+    pub const SOCKET: u8 = 12;
 
     fn put(&self, out: &mut Vec<u8>) {
         out.put_u64(self.inode);

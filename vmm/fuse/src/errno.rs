@@ -8,6 +8,9 @@ impl Errno {
     /// The largest number the kernel takes for an error.
     pub const MAX: i32 = 4095;
 
+    /// Linux has one number for both.
+    pub const ENOTSUP: Errno = Errno::EOPNOTSUPP;
+
     /// The error number `number`; `None` outside 1 to [`Errno::MAX`].
     pub const fn new(number: i32) -> Option<Errno> {
         if number >= 1 && number <= Errno::MAX { Some(Errno(number as u16)) } else { None }
@@ -49,19 +52,22 @@ numbers! {
     EINTR = 4, "interrupted";
     EIO = 5, "input/output error";
     ENXIO = 6, "no such device or address";
+    E2BIG = 7, "too many bytes";
     EBADF = 9, "bad file handle";
     EAGAIN = 11, "try again";
     ENOMEM = 12, "out of memory";
     EACCES = 13, "permission denied";
     EBUSY = 16, "busy";
     EEXIST = 17, "file exists";
-    EXDEV = 18, "cannot rename or link across layers";
+    EXDEV = 18, "not on the same file system";
     ENODEV = 19, "no such device";
     ENOTDIR = 20, "not a directory";
     EISDIR = 21, "is a directory";
     EINVAL = 22, "invalid argument";
     ENFILE = 23, "too many open files";
     EMFILE = 24, "too many open files in the process";
+    ENOTTY = 25, "operation not of this kind of file";
+    ETXTBSY = 26, "program is running";
     EFBIG = 27, "file too large";
     ENOSPC = 28, "no space left";
     ESPIPE = 29, "not seekable";

@@ -1,4 +1,4 @@
-//! Names of directory entries and symbolic links' targets, checked once.
+//! Names of directory entries and extended attributes, and symbolic links' targets, checked once.
 
 use crate::Errno;
 
@@ -62,6 +62,35 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The name of an extended attribute: 1 to 255 bytes without NUL, such as `user.mime_type`.
+///
+/// Not necessarily UTF-8, and not necessarily in a namespace Linux knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct XattrName<'a>(&'a [u8]);
+
+impl<'a> XattrName<'a> {
+    /// Longest name, bytes (`XATTR_NAME_MAX`).
+    pub const MAX: usize = 255;
+
+    /// Checks `bytes`.
+    ///
+    /// # Errors
+    /// `ERANGE` if empty or too long, as `setxattr(2)`; `EINVAL` if there is a NUL in it.
+    pub fn new(bytes: &'a [u8]) -> Result<XattrName<'a>, Errno> {
+        match bytes {
+            [] => Err(Errno::ERANGE),
+            _ if bytes.len() > Self::MAX => Err(Errno::ERANGE),
+            _ if bytes.contains(&0) => Err(Errno::EINVAL),
+            _ => Ok(XattrName(bytes)),
+        }
+    }
+
+    /// The name's bytes.
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +103,17 @@ mod tests {
         assert_eq!(Name::new(&[b'a'; 256]), Err(Errno::ENAMETOOLONG));
         for bytes in [&b"a"[..], b"...", b".x", b"\xff\xfe", &[b'a'; 255]] {
             assert_eq!(Name::new(bytes).map(Name::as_bytes), Ok(bytes));
+        }
+    }
+
+    #[test]
+    fn the_name_of_an_extended_attribute_has_one_to_255_bytes() {
+        for bytes in [&b""[..], &[b'a'; 256]] {
+            assert_eq!(XattrName::new(bytes), Err(Errno::ERANGE));
+        }
+        assert_eq!(XattrName::new(b"user.a\0"), Err(Errno::EINVAL));
+        for bytes in [&b"user.a/b"[..], b"..", &[b'a'; 255]] {
+            assert_eq!(XattrName::new(bytes).map(XattrName::as_bytes), Ok(bytes));
         }
     }
 }

@@ -35,6 +35,12 @@ pub const TYPE_REGULAR: u32 = 0o100_000;
 pub const TYPE_SYMLINK: u32 = 0o120_000;
 /// `S_IFCHR`.
 pub const TYPE_CHARACTER: u32 = 0o020_000;
+/// `S_IFBLK`.
+pub const TYPE_BLOCK: u32 = 0o060_000;
+/// `S_IFIFO`.
+pub const TYPE_FIFO: u32 = 0o010_000;
+/// `S_IFSOCK`.
+pub const TYPE_SOCKET: u32 = 0o140_000;
 
 /// `struct fuse_attr`: what `stat` shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +65,7 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Device number of a device node.
+    /// Device number of a device node, as Linux's `new_encode_dev` makes it.
     pub device: u32,
     /// Preferred bytes per read and write.
     pub block_size: u32,
@@ -176,25 +182,78 @@ pub struct Opened {
     pub handle: Handle,
     /// `FOPEN_*`.
     pub flags: u32,
+    /// What [`Opened::PASSTHROUGH`] reads and writes: the number that
+    /// `FUSE_DEV_IOC_BACKING_OPEN` gave; 0 if none.
+    pub backing: i32,
 }
 
 impl Opened {
     /// Bytes on the wire.
     pub const SIZE: usize = 16;
 
+    /// `FOPEN_DIRECT_IO`: the client caches nothing of what is read and written through this.
+    pub const DIRECT_IO: u32 = 1 << 0;
     /// `FOPEN_KEEP_CACHE`: pages the client holds of this file are still right.
     pub const KEEP_CACHE: u32 = 1 << 1;
+    /// `FOPEN_CACHE_DIR`: the client may cache this directory's listing.
+    pub const CACHE_DIRECTORY: u32 = 1 << 3;
+    /// `FOPEN_NOFLUSH`: closing need not write back, unless the session writes back late.
+    pub const NO_FLUSH: u32 = 1 << 5;
+    /// `FOPEN_PARALLEL_DIRECT_WRITES`: direct writes to this file may overlap in time.
+    pub const PARALLEL_DIRECT_WRITES: u32 = 1 << 6;
+    /// `FOPEN_PASSTHROUGH`: the client reads and writes [`Opened::backing`] without asking.
+    pub const PASSTHROUGH: u32 = 1 << 7;
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         out.put_u64(self.handle.0);
         out.put_u32(self.flags);
-        out.put_u32(0);
+        out.put_u32(self.backing as u32);
     }
 
     pub(crate) fn take(fields: &mut Fields<'_>) -> Option<Opened> {
-        let opened = Opened { handle: Handle(fields.u64()?), flags: fields.u32()? };
-        fields.u32()?;
-        Some(opened)
+        let (handle, flags) = (Handle(fields.u64()?), fields.u32()?);
+        Some(Opened { handle, flags, backing: fields.i32()? })
+    }
+}
+
+/// `struct fuse_file_lock`: a lock of `fcntl(2)` on a range of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// First byte.
+    pub start: u64,
+    /// Last byte; `i64::MAX` for the end of the file, wherever it is.
+    pub end: u64,
+    /// [`Lock::SHARED`], [`Lock::EXCLUSIVE`] or [`Lock::NONE`].
+    pub kind: u32,
+    /// The process that holds it.
+    pub pid: u32,
+}
+
+impl Lock {
+    /// Bytes on the wire.
+    pub const SIZE: usize = 24;
+
+    /// `F_RDLCK`.
+    pub const SHARED: u32 = 0;
+    /// `F_WRLCK`.
+    pub const EXCLUSIVE: u32 = 1;
+    /// `F_UNLCK`.
+    pub const NONE: u32 = 2;
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.start);
+        out.put_u64(self.end);
+        out.put_u32(self.kind);
+        out.put_u32(self.pid);
+    }
+
+    pub(crate) fn take(fields: &mut Fields<'_>) -> Option<Lock> {
+        Some(Lock {
+            start: fields.u64()?,
+            end: fields.u64()?,
+            kind: fields.u32()?,
+            pid: fields.u32()?,
+        })
     }
 }
 

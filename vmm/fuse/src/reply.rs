@@ -6,7 +6,7 @@
 use crate::bytes::{Fields, Put};
 use crate::record::{join_ns, split_ns};
 use crate::session::InitOut;
-use crate::{Attr, Entry, Errno, Opened, StatFs};
+use crate::{Attr, Entry, Errno, Lock, Opened, StatFs, Time, statx as statx_out};
 use alloc::vec::Vec;
 
 /// Bytes of `struct fuse_out_header`.
@@ -32,12 +32,13 @@ pub fn fail(out: &mut Vec<u8>, unique: u64, errno: Errno) {
     finish(out);
 }
 
-/// Appends an [`Entry`] (LOOKUP, MKDIR, SYMLINK, LINK; CREATE before its [`put_opened`]).
+/// Appends an [`Entry`] (LOOKUP, MKDIR, MKNOD, SYMLINK, LINK; CREATE and TMPFILE before their
+/// [`put_opened`]).
 pub fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     entry.put(out);
 }
 
-/// Appends an [`Opened`] (OPEN, OPENDIR, CREATE).
+/// Appends an [`Opened`] (OPEN, OPENDIR, CREATE, TMPFILE).
 pub fn put_opened(out: &mut Vec<u8>, opened: &Opened) {
     opened.put(out);
 }
@@ -47,7 +48,7 @@ pub fn put_stat_fs(out: &mut Vec<u8>, stat: &StatFs) {
     stat.put(out);
 }
 
-/// Appends how many bytes a WRITE wrote.
+/// Appends how many bytes a WRITE or COPY_FILE_RANGE wrote.
 pub fn put_written(out: &mut Vec<u8>, count: u32) {
     out.put_u64(count.into());
 }
@@ -65,6 +66,22 @@ pub fn put_attr(out: &mut Vec<u8>, reply: &AttrReply) {
     reply.attr.put(out);
 }
 
+/// Appends a [`StatxReply`] (`struct fuse_statx_out`).
+pub fn put_statx(out: &mut Vec<u8>, reply: &StatxReply) {
+    statx_out::put(out, reply);
+}
+
+/// Appends how many bytes a GETXATTR or LISTXATTR of size 0 would need
+/// (`struct fuse_getxattr_out`).
+pub fn put_xattr_size(out: &mut Vec<u8>, size: u32) {
+    out.put_u64(size.into());
+}
+
+/// Appends the lock a GETLK found (`struct fuse_lk_out`).
+pub fn put_lock(out: &mut Vec<u8>, lock: &Lock) {
+    lock.put(out);
+}
+
 /// Appends an [`InitOut`].
 pub fn put_init(out: &mut Vec<u8>, init: &InitOut) {
     let words = [init.major, init.minor, init.max_readahead, init.flags as u32];
@@ -76,7 +93,8 @@ pub fn put_init(out: &mut Vec<u8>, init: &InitOut) {
     out.put_u16(init.max_pages);
     out.put_u16(0);
     out.put_u32((init.flags >> 32) as u32);
-    out.put_zeros(28);
+    out.put_u32(init.max_stack_depth);
+    out.put_zeros(24);
 }
 
 /// `struct fuse_attr_out`.
@@ -86,6 +104,17 @@ pub struct AttrReply {
     pub valid_ns: u64,
     /// The file's attributes.
     pub attr: Attr,
+}
+
+/// `struct fuse_statx_out`, as far as a server can fill it from an [`Attr`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatxReply {
+    /// How long the client may believe `attr`, nanoseconds.
+    pub valid_ns: u64,
+    /// The file's attributes; their `flags` are not carried.
+    pub attr: Attr,
+    /// When the file was made, if that is known.
+    pub born: Option<Time>,
 }
 
 /// Why there is no answer in a reply.
@@ -125,7 +154,7 @@ pub fn body(bytes: &[u8], unique: u64) -> Result<&[u8], Refused> {
     bytes.get(HEADER_SIZE..length).ok_or(Refused::Malformed)
 }
 
-/// The [`Entry`] of a LOOKUP, MKDIR, SYMLINK or LINK.
+/// The [`Entry`] of a LOOKUP, MKDIR, MKNOD, SYMLINK or LINK.
 ///
 /// # Errors
 /// As [`body`]; a name that is not there is ENOENT, also in the form of node 0.
@@ -134,7 +163,7 @@ pub fn entry(bytes: &[u8], unique: u64) -> Result<Entry, Refused> {
     if entry.node.0 == 0 { Err(Refused::Errno(Errno::ENOENT)) } else { Ok(entry) }
 }
 
-/// The [`Entry`] and [`Opened`] of a CREATE.
+/// The [`Entry`] and [`Opened`] of a CREATE or TMPFILE.
 ///
 /// # Errors
 /// As [`body`].
@@ -171,16 +200,36 @@ pub fn stat_fs(bytes: &[u8], unique: u64) -> Result<StatFs, Refused> {
     read(bytes, unique, StatFs::take)
 }
 
-/// How many bytes a WRITE wrote.
+/// How many bytes a WRITE or COPY_FILE_RANGE wrote.
 ///
 /// # Errors
 /// As [`body`].
 pub fn written(bytes: &[u8], unique: u64) -> Result<u32, Refused> {
-    read(bytes, unique, |fields| {
-        let count = fields.u32()?;
-        fields.u32()?;
-        Some(count)
-    })
+    read(bytes, unique, padded)
+}
+
+/// How many bytes a GETXATTR or LISTXATTR of size 0 would need.
+///
+/// # Errors
+/// As [`body`].
+pub fn xattr_size(bytes: &[u8], unique: u64) -> Result<u32, Refused> {
+    read(bytes, unique, padded)
+}
+
+/// The attributes of a STATX.
+///
+/// # Errors
+/// As [`body`]; malformed as well if the server does not know all of [`Attr`].
+pub fn statx(bytes: &[u8], unique: u64) -> Result<StatxReply, Refused> {
+    read(bytes, unique, statx_out::take)
+}
+
+/// The lock a GETLK found.
+///
+/// # Errors
+/// As [`body`].
+pub fn lock(bytes: &[u8], unique: u64) -> Result<Lock, Refused> {
+    read(bytes, unique, Lock::take)
 }
 
 /// What an LSEEK found.
@@ -207,10 +256,12 @@ pub fn init(bytes: &[u8], unique: u64) -> Result<InitOut, Refused> {
             max_write: fields.u32()?,
             time_granularity_ns: fields.u32()?,
             max_pages: fields.u16()?,
+            max_stack_depth: 0,
         };
         fields.u16()?;
         init.flags |= u64::from(fields.u32()?) << 32;
-        fields.bytes(28)?;
+        init.max_stack_depth = fields.u32()?;
+        fields.bytes(24)?;
         Some(init)
     })
 }
@@ -221,6 +272,13 @@ pub fn init(bytes: &[u8], unique: u64) -> Result<InitOut, Refused> {
 /// As [`body`].
 pub fn done(bytes: &[u8], unique: u64) -> Result<(), Refused> {
     body(bytes, unique).map(|_| ())
+}
+
+/// A number and its padding.
+fn padded(fields: &mut Fields<'_>) -> Option<u32> {
+    let number = fields.u32()?;
+    fields.u32()?;
+    Some(number)
 }
 
 fn read<'a, T>(

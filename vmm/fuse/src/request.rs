@@ -2,11 +2,14 @@
 
 mod decode;
 mod encode;
+mod flags;
+mod opcode;
 
-use crate::record::{Handle, NodeId, Time};
-use crate::{Errno, Name, Target};
+use crate::record::{Handle, Lock, NodeId, Time};
+use crate::{Errno, Name, Target, XattrName};
 
 pub use encode::encode_batch_forget;
+pub use flags::{open_flags, rename_flags, xattr_flags};
 
 /// `struct fuse_in_header` without its lengths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,17 @@ pub enum Operation<'a> {
         /// The calling program's umask.
         umask: u32,
     },
+    /// Make a file of any type but directory and symbolic link. Reply: [`crate::Entry`].
+    MkNod {
+        /// The new file.
+        name: Name<'a>,
+        /// Type and permission bits, `umask` already taken off.
+        mode: u32,
+        /// The device number of a device node, as [`crate::Attr::device`].
+        device: u32,
+        /// The calling program's umask.
+        umask: u32,
+    },
     /// Remove a name of a file that is no directory. Reply: empty.
     Unlink {
         /// What to remove.
@@ -122,6 +136,8 @@ pub enum Operation<'a> {
     Open {
         /// `O_*`, see [`open_flags`].
         flags: u32,
+        /// Take the set-user-ID and set-group-ID bits off if the file is truncated.
+        kill_set_id: bool,
     },
     /// Make a file and open it. Reply: [`crate::Entry`] and [`crate::Opened`].
     Create {
@@ -130,6 +146,18 @@ pub enum Operation<'a> {
         /// `O_*`, see [`open_flags`].
         flags: u32,
         /// Permission bits, `umask` already taken off.
+        mode: u32,
+        /// The calling program's umask.
+        umask: u32,
+        /// Take the set-user-ID and set-group-ID bits off if the file is truncated.
+        kill_set_id: bool,
+    },
+    /// Make a file without a name in a directory and open it. Reply: [`crate::Entry`] and
+    /// [`crate::Opened`].
+    TmpFile {
+        /// `O_*`, see [`open_flags`].
+        flags: u32,
+        /// Type and permission bits, `umask` already taken off.
         mode: u32,
         /// The calling program's umask.
         umask: u32,
@@ -151,6 +179,8 @@ pub enum Operation<'a> {
         offset: u64,
         /// The bytes.
         data: &'a [u8],
+        /// Take the set-user-ID and set-group-ID bits off, as the caller has no right to keep them.
+        kill_set_id: bool,
     },
     /// A descriptor of the open file was closed. Reply: empty.
     Flush {
@@ -206,6 +236,94 @@ pub enum Operation<'a> {
         /// `SEEK_DATA` (3) or `SEEK_HOLE` (4).
         whence: u32,
     },
+    /// Set an extended attribute. Reply: empty.
+    SetXattr {
+        /// The attribute.
+        name: XattrName<'a>,
+        /// At most [`MAX_XATTR_VALUE`] bytes.
+        value: &'a [u8],
+        /// See [`xattr_flags`].
+        flags: u32,
+    },
+    /// Read an extended attribute. Reply: the value; [`crate::reply::xattr_size`] if `size` is 0.
+    GetXattr {
+        /// The attribute.
+        name: XattrName<'a>,
+        /// At most so many bytes; a longer value is ERANGE.
+        size: u32,
+    },
+    /// List the extended attributes. Reply: their names, a NUL after each;
+    /// [`crate::reply::xattr_size`] if `size` is 0.
+    ListXattr {
+        /// At most so many bytes; a longer list is ERANGE.
+        size: u32,
+    },
+    /// Remove an extended attribute. Reply: empty.
+    RemoveXattr {
+        /// The attribute.
+        name: XattrName<'a>,
+    },
+    /// Allocate, punch or zero a part of a file, as `fallocate(2)`. Reply: empty.
+    Fallocate {
+        /// The open file.
+        handle: Handle,
+        /// First byte.
+        offset: u64,
+        /// So many bytes.
+        length: u64,
+        /// `FALLOC_FL_*`.
+        mode: u32,
+    },
+    /// Copy from one open file, of [`Header::node`], to another. Reply: how many bytes, see
+    /// [`crate::reply::written`].
+    CopyFileRange {
+        /// The open file to read.
+        from: Handle,
+        /// Its first byte.
+        from_offset: u64,
+        /// The file to write.
+        to_node: NodeId,
+        /// The same file, open.
+        to: Handle,
+        /// Where the first byte goes.
+        to_offset: u64,
+        /// At most so many bytes.
+        length: u64,
+    },
+    /// Reply: [`crate::reply::StatxReply`].
+    Statx {
+        /// The open file to ask about, if the client has one.
+        handle: Option<Handle>,
+        /// `STATX_*`: what the client wants to know.
+        mask: u32,
+    },
+    /// Reply: empty, when the whole file system is on disk.
+    SyncFs,
+    /// Which lock would be in the way of `lock`. Reply: [`Lock`], [`Lock::NONE`] if no one is.
+    GetLock {
+        /// The open file.
+        handle: Handle,
+        /// Who locks; unlike a process ID it is never ambiguous.
+        owner: u64,
+        /// The lock that is wished for.
+        lock: Lock,
+    },
+    /// Set or take away a lock. Reply: empty.
+    SetLock {
+        /// The open file.
+        handle: Handle,
+        /// Who locks; unlike a process ID it is never ambiguous.
+        owner: u64,
+        /// The lock; its kind is [`Lock::NONE`] to take it away.
+        lock: Lock,
+        /// SETLKW: wait until no lock is in the way; else that is EAGAIN.
+        wait: bool,
+    },
+    /// The program no longer waits for a request. No reply.
+    Interrupt {
+        /// That request's [`Header::unique`].
+        unique: u64,
+    },
     /// An operation this crate does not know. Reply: ENOSYS.
     Other {
         /// `enum fuse_opcode`.
@@ -243,6 +361,12 @@ pub struct SetAttr {
     pub accessed: Option<SetTime>,
     /// New time of the last write.
     pub modified: Option<SetTime>,
+    /// New time of the last change of the attributes, from a client that writes back late.
+    pub changed: Option<Time>,
+    /// Take the set-user-ID and set-group-ID bits off.
+    ///
+    /// With a new size, as the caller has no right to keep them.
+    pub kill_set_id: bool,
 }
 
 /// A time to be set.
@@ -277,87 +401,11 @@ impl<'a> Forgets<'a> {
     }
 }
 
-/// Bits of `open(2)`, as Linux numbers them on x86-64.
-pub mod open_flags {
-    /// The access mode's two bits.
-    pub const ACCESS_MODE: u32 = 3;
-    /// `O_RDONLY`.
-    pub const READ_ONLY: u32 = 0;
-    /// `O_WRONLY`.
-    pub const WRITE_ONLY: u32 = 1;
-    /// `O_RDWR`.
-    pub const READ_WRITE: u32 = 2;
-    /// `O_CREAT`.
-    pub const CREATE: u32 = 0o100;
-    /// `O_EXCL`.
-    pub const EXCLUSIVE: u32 = 0o200;
-    /// `O_TRUNC`.
-    pub const TRUNCATE: u32 = 0o1000;
-    /// `O_APPEND`.
-    pub const APPEND: u32 = 0o2000;
-    /// `O_DIRECTORY`.
-    pub const DIRECTORY: u32 = 0o200_000;
-}
-
-/// Bits of `renameat2(2)`.
-pub mod rename_flags {
-    /// `RENAME_NOREPLACE`.
-    pub const NO_REPLACE: u32 = 1;
-    /// `RENAME_EXCHANGE`.
-    pub const EXCHANGE: u32 = 2;
-    /// `RENAME_WHITEOUT`.
-    pub const WHITEOUT: u32 = 4;
-}
-
-/// `enum fuse_opcode`, as far as it is spoken here.
-pub(crate) mod opcode {
-    pub(crate) const LOOKUP: u32 = 1;
-    pub(crate) const FORGET: u32 = 2;
-    pub(crate) const GETATTR: u32 = 3;
-    pub(crate) const SETATTR: u32 = 4;
-    pub(crate) const READLINK: u32 = 5;
-    pub(crate) const SYMLINK: u32 = 6;
-    pub(crate) const MKDIR: u32 = 9;
-    pub(crate) const UNLINK: u32 = 10;
-    pub(crate) const RMDIR: u32 = 11;
-    pub(crate) const RENAME: u32 = 12;
-    pub(crate) const LINK: u32 = 13;
-    pub(crate) const OPEN: u32 = 14;
-    pub(crate) const READ: u32 = 15;
-    pub(crate) const WRITE: u32 = 16;
-    pub(crate) const STATFS: u32 = 17;
-    pub(crate) const RELEASE: u32 = 18;
-    pub(crate) const FSYNC: u32 = 20;
-    pub(crate) const FLUSH: u32 = 25;
-    pub(crate) const INIT: u32 = 26;
-    pub(crate) const OPENDIR: u32 = 27;
-    pub(crate) const READDIR: u32 = 28;
-    pub(crate) const RELEASEDIR: u32 = 29;
-    pub(crate) const FSYNCDIR: u32 = 30;
-    pub(crate) const ACCESS: u32 = 34;
-    pub(crate) const CREATE: u32 = 35;
-    pub(crate) const DESTROY: u32 = 38;
-    pub(crate) const BATCH_FORGET: u32 = 42;
-    pub(crate) const READDIRPLUS: u32 = 44;
-    pub(crate) const RENAME2: u32 = 45;
-    pub(crate) const LSEEK: u32 = 46;
-}
+/// Longest value of an extended attribute, bytes (`XATTR_SIZE_MAX`).
+pub const MAX_XATTR_VALUE: usize = 65_536;
 
 /// Bytes of `struct fuse_in_header`.
 pub const HEADER_SIZE: usize = 40;
-
-/// Bits of `struct fuse_setattr_in`'s `valid`.
-mod valid {
-    pub(super) const MODE: u32 = 1 << 0;
-    pub(super) const UID: u32 = 1 << 1;
-    pub(super) const GID: u32 = 1 << 2;
-    pub(super) const SIZE: u32 = 1 << 3;
-    pub(super) const ATIME: u32 = 1 << 4;
-    pub(super) const MTIME: u32 = 1 << 5;
-    pub(super) const HANDLE: u32 = 1 << 6;
-    pub(super) const ATIME_NOW: u32 = 1 << 7;
-    pub(super) const MTIME_NOW: u32 = 1 << 8;
-}
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,13 @@
 //! From bytes to a [`Request`].
 
+use super::flags::{HAS_HANDLE, OPEN_KILL_SET_ID, WRITE_KILL_SET_ID, valid};
 use super::{
-    Forgets, HEADER_SIZE, Header, InitIn, Operation, ReadDir, Rejected, Request, SetAttr, SetTime,
-    opcode, valid,
+    Forgets, HEADER_SIZE, Header, InitIn, MAX_XATTR_VALUE, Operation, ReadDir, Rejected, Request,
+    SetAttr, SetTime, opcode,
 };
 use crate::bytes::Fields;
-use crate::record::{Handle, NodeId, Time};
-use crate::{Errno, Name, Target};
+use crate::record::{Handle, Lock, NodeId, Time};
+use crate::{Errno, Name, Target, XattrName};
 
 impl<'a> Request<'a> {
     /// Parses one whole request, header first.
@@ -18,12 +19,15 @@ impl<'a> Request<'a> {
         let (header, opcode, body) = split(bytes).ok_or(Rejected::Silently)?;
         match operation(opcode, body) {
             Ok(operation) => Ok(Request { header, operation }),
-            Err(_) if matches!(opcode, opcode::FORGET | opcode::BATCH_FORGET) => {
-                Err(Rejected::Silently)
-            }
+            Err(_) if !has_reply(opcode) => Err(Rejected::Silently),
             Err(errno) => Err(Rejected::With { unique: header.unique, errno }),
         }
     }
+}
+
+/// As [`Operation::has_reply`], for what is not even an operation.
+fn has_reply(opcode: u32) -> bool {
+    !matches!(opcode, opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT)
 }
 
 fn split(bytes: &[u8]) -> Option<(Header, u32, &[u8])> {
@@ -59,7 +63,10 @@ fn operation(opcode: u32, body: &[u8]) -> Result<Operation<'_>, Errno> {
     let mut fields = Fields(body);
     let parsed = match names(opcode, &mut fields)? {
         Some(operation) => operation,
-        None => files(opcode, &mut fields).unwrap_or_else(|| rest(opcode, &mut fields))?,
+        None => match xattrs(opcode, &mut fields)? {
+            Some(operation) => operation,
+            None => files(opcode, &mut fields).unwrap_or_else(|| rest(opcode, &mut fields))?,
+        },
     };
     fields.end().ok_or(Errno::EINVAL)?;
     Ok(parsed)
@@ -76,8 +83,12 @@ fn names<'a>(opcode: u32, fields: &mut Fields<'a>) -> Result<Option<Operation<'a
             let target = Target::new(fields.c_string().ok_or(SHORT)?)?;
             Operation::Symlink { name, target }
         }
+        opcode::MKNOD => {
+            let [mode, device, umask, _] = words(fields)?;
+            Operation::MkNod { name: name(fields)?, mode, device, umask }
+        }
         opcode::MKDIR => {
-            let (mode, umask) = (fields.u32().ok_or(SHORT)?, fields.u32().ok_or(SHORT)?);
+            let [mode, umask] = words(fields)?;
             Operation::MkDir { name: name(fields)?, mode, umask }
         }
         opcode::RENAME => rename(fields, false)?,
@@ -87,12 +98,51 @@ fn names<'a>(opcode: u32, fields: &mut Fields<'a>) -> Result<Option<Operation<'a
             Operation::Link { target, name: name(fields)? }
         }
         opcode::CREATE => {
-            let words = [fields.u32(), fields.u32(), fields.u32(), fields.u32()];
-            let [Some(flags), Some(mode), Some(umask), Some(_)] = words else {
-                return Err(SHORT);
-            };
-            Operation::Create { name: name(fields)?, flags, mode, umask }
+            let [flags, mode, umask, open_flags] = words(fields)?;
+            let kill_set_id = open_flags & OPEN_KILL_SET_ID != 0;
+            Operation::Create { name: name(fields)?, flags, mode, umask, kill_set_id }
         }
+        opcode::TMPFILE => {
+            let [flags, mode, umask, _] = words(fields)?;
+            // The file has no name; Linux fills in "/".
+            fields.c_string().ok_or(SHORT)?;
+            Operation::TmpFile { flags, mode, umask }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn words<const N: usize>(fields: &mut Fields<'_>) -> Result<[u32; N], Errno> {
+    let mut words = [0; N];
+    for word in &mut words {
+        *word = fields.u32().ok_or(SHORT)?;
+    }
+    Ok(words)
+}
+
+/// The operations on extended attributes; `None` if `opcode` is none of them.
+fn xattrs<'a>(opcode: u32, fields: &mut Fields<'a>) -> Result<Option<Operation<'a>>, Errno> {
+    let name = |fields: &mut Fields<'a>| XattrName::new(fields.c_string().ok_or(SHORT)?);
+    Ok(Some(match opcode {
+        opcode::SETXATTR => {
+            // FUSE_SETXATTR_EXT was not agreed on: the structure ends after `flags`.
+            let [size, flags] = words(fields)?;
+            let size = size as usize;
+            if size > MAX_XATTR_VALUE {
+                return Err(Errno::E2BIG);
+            }
+            let name = name(fields)?;
+            Operation::SetXattr { name, value: fields.bytes(size).ok_or(SHORT)?, flags }
+        }
+        opcode::GETXATTR => {
+            let [size, _] = words(fields)?;
+            Operation::GetXattr { name: name(fields)?, size }
+        }
+        opcode::LISTXATTR => {
+            let [size, _] = words(fields)?;
+            Operation::ListXattr { size }
+        }
+        opcode::REMOVEXATTR => Operation::RemoveXattr { name: name(fields)? },
         _ => return Ok(None),
     }))
 }
@@ -110,8 +160,11 @@ fn rename<'a>(fields: &mut Fields<'a>, two: bool) -> Result<Operation<'a>, Errno
 /// The operations on open files and directories; `None` if `opcode` is none of them.
 fn files<'a>(opcode: u32, fields: &mut Fields<'a>) -> Option<Result<Operation<'a>, Errno>> {
     let parsed = match opcode {
-        opcode::OPEN => open(fields).map(|flags| Operation::Open { flags }),
-        opcode::OPENDIR => open(fields).map(|flags| Operation::OpenDir { flags }),
+        opcode::OPEN => open(fields).map(|(flags, open_flags)| Operation::Open {
+            flags,
+            kill_set_id: open_flags & OPEN_KILL_SET_ID != 0,
+        }),
+        opcode::OPENDIR => open(fields).map(|(flags, _)| Operation::OpenDir { flags }),
         opcode::READ => read(fields).map(|ReadDir { handle, offset, size }| Operation::Read {
             handle,
             offset,
@@ -132,15 +185,27 @@ fn files<'a>(opcode: u32, fields: &mut Fields<'a>) -> Option<Result<Operation<'a
             fsync(fields).map(|(handle, data_only)| Operation::FSyncDir { handle, data_only })
         }
         opcode::LSEEK => lseek(fields),
+        opcode::FALLOCATE => fallocate(fields),
+        opcode::COPY_FILE_RANGE => copy_file_range(fields),
+        opcode::GETLK => {
+            lock(fields).map(|(handle, owner, lock)| Operation::GetLock { handle, owner, lock })
+        }
+        opcode::SETLK | opcode::SETLKW => {
+            let wait = opcode == opcode::SETLKW;
+            lock(fields).map(|(handle, owner, lock)| Operation::SetLock {
+                handle,
+                owner,
+                lock,
+                wait,
+            })
+        }
         _ => return None,
     };
     Some(parsed.ok_or(SHORT))
 }
 
-fn open(fields: &mut Fields<'_>) -> Option<u32> {
-    let flags = fields.u32()?;
-    fields.u32()?;
-    Some(flags)
+fn open(fields: &mut Fields<'_>) -> Option<(u32, u32)> {
+    Some((fields.u32()?, fields.u32()?))
 }
 
 fn read(fields: &mut Fields<'_>) -> Option<ReadDir> {
@@ -153,8 +218,9 @@ fn read(fields: &mut Fields<'_>) -> Option<ReadDir> {
 fn write<'a>(fields: &mut Fields<'a>) -> Option<Operation<'a>> {
     let handle = Handle(fields.u64()?);
     let (offset, size) = (fields.u64()?, fields.u32()?);
-    fields.bytes(20)?;
-    Some(Operation::Write { handle, offset, data: fields.bytes(size as usize)? })
+    let kill_set_id = fields.u32()? & WRITE_KILL_SET_ID != 0;
+    fields.bytes(16)?;
+    Some(Operation::Write { handle, offset, data: fields.bytes(size as usize)?, kill_set_id })
 }
 
 fn with_handle(fields: &mut Fields<'_>, ignored: usize) -> Option<Handle> {
@@ -177,18 +243,48 @@ fn lseek<'a>(fields: &mut Fields<'_>) -> Option<Operation<'a>> {
     Some(Operation::LSeek { handle, offset, whence })
 }
 
+fn fallocate<'a>(fields: &mut Fields<'_>) -> Option<Operation<'a>> {
+    let handle = Handle(fields.u64()?);
+    let (offset, length) = (fields.u64()?, fields.u64()?);
+    let mode = fields.u32()?;
+    fields.u32()?;
+    Some(Operation::Fallocate { handle, offset, length, mode })
+}
+
+fn copy_file_range<'a>(fields: &mut Fields<'_>) -> Option<Operation<'a>> {
+    let (from, from_offset) = (Handle(fields.u64()?), fields.u64()?);
+    let to_node = NodeId(fields.u64()?);
+    let (to, to_offset) = (Handle(fields.u64()?), fields.u64()?);
+    let length = fields.u64()?;
+    // copy_file_range(2) has no flags yet: EINVAL.
+    let none = fields.u64()? == 0;
+    none.then_some(Operation::CopyFileRange { from, from_offset, to_node, to, to_offset, length })
+}
+
+fn lock(fields: &mut Fields<'_>) -> Option<(Handle, u64, Lock)> {
+    let (handle, owner) = (Handle(fields.u64()?), fields.u64()?);
+    let lock = Lock::take(fields)?;
+    // FUSE_LK_FLOCK was not agreed on: a lock of flock(2) is not taken for one of fcntl(2).
+    let none = fields.u32()? == 0;
+    fields.u32()?;
+    none.then_some((handle, owner, lock))
+}
+
 /// Attributes, sessions and forgetting.
 fn rest<'a>(opcode: u32, fields: &mut Fields<'a>) -> Result<Operation<'a>, Errno> {
     let parsed = match opcode {
         opcode::INIT => init(fields).map(Operation::Init),
-        opcode::GETATTR => get_attr(fields),
+        opcode::GETATTR => maybe_handle(fields).map(|handle| Operation::GetAttr { handle }),
+        opcode::STATX => statx(fields),
         opcode::SETATTR => return set_attr(fields).ok_or(SHORT)?.map(Operation::SetAttr),
         opcode::FORGET => fields.u64().map(|lookups| Operation::Forget { lookups }),
         opcode::BATCH_FORGET => batch_forget(fields),
-        opcode::ACCESS => open(fields).map(|mask| Operation::Access { mask }),
+        opcode::ACCESS => open(fields).map(|(mask, _)| Operation::Access { mask }),
         opcode::DESTROY => Some(Operation::Destroy),
         opcode::READLINK => Some(Operation::ReadLink),
         opcode::STATFS => Some(Operation::StatFs),
+        opcode::SYNCFS => fields.u64().map(|_| Operation::SyncFs),
+        opcode::INTERRUPT => fields.u64().map(|unique| Operation::Interrupt { unique }),
         opcode => {
             fields.0 = &[];
             Some(Operation::Other { opcode })
@@ -207,11 +303,19 @@ fn init(fields: &mut Fields<'_>) -> Option<InitIn> {
     Some(InitIn { major, minor, max_readahead, flags })
 }
 
-fn get_attr<'a>(fields: &mut Fields<'_>) -> Option<Operation<'a>> {
+/// `struct fuse_getattr_in`, and the beginning of `struct fuse_statx_in`.
+fn maybe_handle(fields: &mut Fields<'_>) -> Option<Option<Handle>> {
     let flags = fields.u32()?;
     fields.u32()?;
     let handle = Handle(fields.u64()?);
-    Some(Operation::GetAttr { handle: (flags & 1 != 0).then_some(handle) })
+    Some((flags & HAS_HANDLE != 0).then_some(handle))
+}
+
+fn statx<'a>(fields: &mut Fields<'_>) -> Option<Operation<'a>> {
+    let handle = maybe_handle(fields)?;
+    // AT_STATX_*: how up to date the answer must be. Ours always is.
+    fields.u32()?;
+    Some(Operation::Statx { handle, mask: fields.u32()? })
 }
 
 fn set_attr(fields: &mut Fields<'_>) -> Option<Result<SetAttr, Errno>> {
@@ -220,25 +324,28 @@ fn set_attr(fields: &mut Fields<'_>) -> Option<Result<SetAttr, Errno>> {
     let set = |bit| valid & bit != 0;
     let (handle, size) = (Handle(fields.u64()?), fields.u64()?);
     fields.u64()?;
-    let (atime, mtime, _ctime) = (fields.u64()?, fields.u64()?, fields.u64()?);
-    let (atime_ns, mtime_ns, _ctime_ns) = (fields.u32()?, fields.u32()?, fields.u32()?);
+    let (atime, mtime, ctime) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    let (atime_ns, mtime_ns, ctime_ns) = (fields.u32()?, fields.u32()?, fields.u32()?);
     let mode = fields.u32()?;
     fields.u32()?;
     let (uid, gid) = (fields.u32()?, fields.u32()?);
     fields.u32()?;
-    let time = |set_bit, now_bit, seconds, nanoseconds| match (set(set_bit), set(now_bit)) {
-        (false, _) => Ok(None),
-        (true, true) => Ok(Some(SetTime::Now)),
-        (true, false) if nanoseconds < 1_000_000_000 => {
-            Ok(Some(SetTime::At(Time { seconds: seconds as i64, nanoseconds })))
+    let at = |bit, seconds, nanoseconds| match set(bit) {
+        false => Ok(None),
+        true if nanoseconds < 1_000_000_000 => {
+            Ok(Some(Time { seconds: seconds as i64, nanoseconds }))
         }
-        (true, false) => Err(Errno::EINVAL),
+        true => Err(Errno::EINVAL),
+    };
+    let time = |bit, now_bit, seconds, nanoseconds| match set(bit) && set(now_bit) {
+        true => Ok(Some(SetTime::Now)),
+        false => at(bit, seconds, nanoseconds).map(|time| time.map(SetTime::At)),
     };
     let accessed = time(valid::ATIME, valid::ATIME_NOW, atime, atime_ns);
     let modified = time(valid::MTIME, valid::MTIME_NOW, mtime, mtime_ns);
-    let (accessed, modified) = match (accessed, modified) {
-        (Ok(accessed), Ok(modified)) => (accessed, modified),
-        (Err(errno), _) | (_, Err(errno)) => return Some(Err(errno)),
+    let changed = at(valid::CTIME, ctime, ctime_ns);
+    let (Ok(accessed), Ok(modified), Ok(changed)) = (accessed, modified, changed) else {
+        return Some(Err(Errno::EINVAL));
     };
     Some(Ok(SetAttr {
         handle: set(valid::HANDLE).then_some(handle),
@@ -248,6 +355,8 @@ fn set_attr(fields: &mut Fields<'_>) -> Option<Result<SetAttr, Errno>> {
         gid: set(valid::GID).then_some(gid),
         accessed,
         modified,
+        changed,
+        kill_set_id: set(valid::KILL_SET_ID),
     }))
 }
 
