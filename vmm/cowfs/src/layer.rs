@@ -1,34 +1,47 @@
 //! One directory seen through its layers: what a name is, and where.
 
 use crate::host::{Directory, Stat};
-use fuse::{Errno, Name};
+use crate::stored::{self, Marks};
+use fuse::{Errno, Name, Time};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The upper layer; 1 is the topmost lower.
 pub(crate) const UPPER: usize = 0;
 
 /// A file of the host: the layer it was found in and its identity there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) layer: usize,
     device: u64,
     inode: u64,
+    born: Time,
 }
 
 impl Place {
     pub(crate) fn new(layer: usize, stat: &Stat) -> Place {
-        Place { layer, device: stat.device, inode: stat.inode }
+        Place { layer, device: stat.device, inode: stat.inode, born: stat.born }
+    }
+
+    /// The file's name in an index of hard links: it stays over a restart of the host.
+    pub(crate) fn key(&self) -> Arc<[u8]> {
+        let born = i128::from(self.born.seconds) * 1_000_000_000;
+        let born = born + i128::from(self.born.nanoseconds);
+        Arc::from(format!("{:x}-{born:x}", self.inode).into_bytes())
     }
 }
 
 /// What a name is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) place: Place,
     pub(crate) stat: Stat,
+    /// It is the upper's by the index of hard links; the name itself is a lower's.
+    pub(crate) indexed: Option<Arc<[u8]>>,
 }
 
 /// What there is under a name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Sight {
     /// Nothing; `whiteout` if the upper says so.
     Absent { whiteout: bool },
@@ -46,27 +59,61 @@ impl Sight {
 }
 
 /// A directory of a lower layer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lower {
     pub(crate) place: Place,
-    pub(crate) directory: Directory,
+    pub(crate) directory: Arc<Directory>,
+}
+
+/// How a directory may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Volume {
+    /// By copy-on-write.
+    Layered,
+    /// In place: its `upper` is the parent's own directory. The number tells bindings apart.
+    Shared(usize),
+    /// Not at all.
+    ReadOnly(usize),
 }
 
 /// A directory through its layers, each one open.
 #[derive(Debug)]
 pub(crate) struct Merged {
+    pub(crate) volume: Volume,
     /// `None` until something in the directory is written.
     pub(crate) upper: Option<Directory>,
     /// Topmost first; none below an opaque directory.
     pub(crate) lowers: Vec<Lower>,
     /// The upper hides all lowers whatever they come to hold.
-    opaque: bool,
+    pub(crate) opaque: bool,
+    /// Its path as the lowers have it, from the root without a slash in front.
+    pub(crate) below: Arc<[u8]>,
+    /// The lowers are those of another path than the name's own.
+    pub(crate) redirected: bool,
+    /// Names of the lowers that are not seen.
+    masked: Vec<Box<[u8]>>,
 }
 
 impl Merged {
-    /// The root, which is never opaque.
-    pub(crate) fn root(upper: Directory, lowers: Vec<Lower>) -> Merged {
-        Merged { upper: Some(upper), lowers, opaque: false }
+    /// A directory bound to a place: the parent's own, to be read or to be written.
+    pub(crate) fn bound(volume: Volume, layer: usize, directory: Directory, stat: &Stat) -> Merged {
+        let mut merged = Merged {
+            volume,
+            upper: None,
+            lowers: Vec::new(),
+            opaque: false,
+            below: Arc::from([]),
+            redirected: true,
+            masked: Vec::new(),
+        };
+        match volume {
+            Volume::ReadOnly(_) => {
+                let place = Place::new(layer, stat);
+                merged.lowers.push(Lower { place, directory: Arc::new(directory) });
+            }
+            Volume::Layered | Volume::Shared(_) => merged.upper = Some(directory),
+        }
+        merged
     }
 
     /// The upper directory, after copy-up.
@@ -75,21 +122,104 @@ impl Merged {
     }
 
     /// The directory of one layer.
-    pub(crate) fn layer(&self, layer: usize) -> Option<&Directory> {
-        match layer {
+    pub(crate) fn layer(&self, layer: usize) -> Result<&Directory, Errno> {
+        let found = match layer {
             UPPER => self.upper.as_ref(),
-            _ => self.lowers.iter().find(|low| low.place.layer == layer).map(|low| &low.directory),
-        }
+            _ => self.lowers.iter().find(|low| low.place.layer == layer).map(|low| &*low.directory),
+        };
+        found.ok_or(Errno::ESTALE)
+    }
+
+    /// Whether its files are the space's own to keep attributes of.
+    pub(crate) fn is_layered(&self) -> bool {
+        self.volume == Volume::Layered
+    }
+
+    /// The path of `name` as the lowers have it.
+    pub(crate) fn path_below(&self, name: Name<'_>) -> Vec<u8> {
+        join(&self.below, name.as_bytes())
+    }
+
+    fn is_masked(&self, name: Name<'_>) -> bool {
+        self.masked.iter().any(|masked| **masked == *name.as_bytes())
     }
 }
 
-/// The host's directories that no layer shows: the space's own upper and work.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hidden(pub(crate) [(u64, u64); 2]);
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    match directory {
+        [] => name.to_vec(),
+        _ => [directory, b"/", name].concat(),
+    }
+}
 
-impl Hidden {
-    pub(crate) fn has(&self, stat: &Stat) -> bool {
-        self.0.contains(&(stat.device, stat.inode))
+/// What a lower layer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The parent's tree, which may change at any time; nothing in it has a special meaning.
+    Live,
+    /// The upper of an earlier space, which nobody writes any more.
+    Sealed,
+}
+
+/// Which file systems mounted below the root are seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Crossing {
+    /// All but those that show the kernel's own state.
+    #[default]
+    All,
+    /// None: an empty directory is seen instead.
+    None,
+    /// Those at these paths below the root.
+    Only(Vec<std::path::PathBuf>),
+}
+
+/// The layers of a space, and what of them is seen.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    /// The roots of the lowers, topmost first.
+    pub(crate) roots: Vec<Lower>,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) marks: Marks,
+    /// Files of the host that no layer shows, by device and inode: the space's own directories
+    /// and what is masked, wherever the parent moves it.
+    pub(crate) hidden: Vec<(u64, u64)>,
+    /// The device of the file system through which this very server is reached.
+    pub(crate) own_device: Option<u64>,
+    /// Names that are masked, by the directory's path below the root.
+    pub(crate) masks: HashMap<Vec<u8>, Vec<Box<[u8]>>>,
+    pub(crate) crossing: Crossing,
+}
+
+impl Layers {
+    /// The root, which is never opaque.
+    pub(crate) fn root(&self, upper: Directory) -> Merged {
+        Merged {
+            volume: Volume::Layered,
+            upper: Some(upper),
+            lowers: self.roots.clone(),
+            opaque: false,
+            below: Arc::from([]),
+            redirected: true,
+            masked: self.masks.get(&b""[..]).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn is_sealed(&self, layer: usize) -> bool {
+        layer.checked_sub(1).and_then(|index| self.kinds.get(index)) == Some(&Kind::Sealed)
+    }
+
+    /// Whether nobody changes any of these any more.
+    pub(crate) fn are_sealed(&self, lowers: &[Lower]) -> bool {
+        lowers.iter().all(|lower| self.is_sealed(lower.place.layer))
+    }
+
+    /// Whether a layer's files have attributes that the file space gave them.
+    pub(crate) fn has_ours(&self, merged: &Merged, layer: usize) -> bool {
+        merged.is_layered() && (layer == UPPER || self.is_sealed(layer))
+    }
+
+    pub(crate) fn hides(&self, stat: &Stat) -> bool {
+        self.hidden.contains(&(stat.device, stat.inode)) || self.own_device == Some(stat.device)
     }
 
     /// What `name` is in `merged`: the upper's word first, then the lowers', topmost first.
@@ -97,10 +227,13 @@ impl Hidden {
         if let Some(upper) = &merged.upper
             && let Some(stat) = upper.stat(name)?
         {
-            return Ok(match stat.is_whiteout() {
-                true => Sight::Absent { whiteout: true },
-                false => Sight::Found(Found { place: Place::new(UPPER, &stat), stat }),
-            });
+            if merged.is_layered() && stat.is_whiteout() {
+                return Ok(Sight::Absent { whiteout: true });
+            }
+            if merged.is_layered() || !self.hides(&stat) {
+                let place = Place::new(UPPER, &stat);
+                return Ok(Sight::Found(Found { place, stat, indexed: None }));
+            }
         }
         let lower = self.find_lower(merged, name)?;
         Ok(lower.map_or(Sight::Absent { whiteout: false }, Sight::Found))
@@ -112,14 +245,31 @@ impl Hidden {
         merged: &Merged,
         name: Name<'_>,
     ) -> Result<Option<Found>, Errno> {
+        if merged.is_masked(name) {
+            return Ok(None);
+        }
         for lower in &merged.lowers {
             if let Some(stat) = lower.directory.stat(name)? {
                 let place = Place::new(lower.place.layer, &stat);
-                let gone = stat.is_whiteout() || self.has(&stat);
-                return Ok((!gone).then_some(Found { place, stat }));
+                let whiteout = stat.is_whiteout() && self.is_sealed(place.layer);
+                let gone = whiteout || self.hides(&stat) || self.is_uncrossed(merged, lower, &stat);
+                return Ok((!gone).then_some(Found { place, stat, indexed: None }));
             }
         }
         Ok(None)
+    }
+
+    /// A file mounted alone, where mounts are not seen.
+    fn is_uncrossed(&self, merged: &Merged, lower: &Lower, stat: &Stat) -> bool {
+        self.crossing != Crossing::All
+            && merged.is_layered()
+            && !stat.is_directory()
+            && lower.directory.stat_self().is_ok_and(|own| own.device != stat.device)
+    }
+
+    /// Whether a name of a listing is not to be seen.
+    pub(crate) fn is_unlisted(&self, merged: &Merged, name: Name<'_>, layer: usize) -> bool {
+        layer != UPPER && merged.is_masked(name)
     }
 
     /// Opens the directory `name`, which was found at `place`, in every layer that is part of it.
@@ -129,38 +279,124 @@ impl Hidden {
         name: Name<'_>,
         place: Place,
     ) -> Result<Merged, Errno> {
-        let mut merged = Merged { upper: None, lowers: Vec::new(), opaque: false };
+        let below = parent.path_below(name);
+        let mut merged = Merged {
+            volume: parent.volume,
+            upper: None,
+            lowers: Vec::new(),
+            opaque: false,
+            below: Arc::from(below),
+            redirected: false,
+            masked: Vec::new(),
+        };
+        let mut redirect = None;
         if place.layer == UPPER {
             let upper = parent.upper.as_ref().ok_or(Errno::ESTALE)?.directory(name, true)?;
             if Place::new(UPPER, &upper.stat_self()?) != place {
                 return Err(Errno::ESTALE);
             }
-            merged.opaque = upper.is_opaque()?;
+            if merged.is_layered() {
+                merged.opaque = self.marks.is_opaque(&upper)?;
+                redirect = stored::redirect(&upper)?;
+            }
             merged.upper = Some(upper);
         }
         if merged.opaque {
             return Ok(merged);
         }
-        for (index, lower) in parent.lowers.iter().enumerate() {
-            let Some(stat) = lower.directory.stat(name)? else { continue };
-            if !stat.is_directory() || self.has(&stat) {
-                break;
-            }
-            let directory = match lower.directory.directory(name, false) {
-                Ok(directory) => directory,
-                // Gone meanwhile, or a file system that is never shown: nothing of it.
-                Err(Errno::ENOENT | Errno::EXDEV) => continue,
-                Err(errno) => return Err(errno),
-            };
-            let last = index + 1 == parent.lowers.len() || directory.is_opaque_lower();
-            let place = Place::new(lower.place.layer, &directory.stat_self()?);
-            merged.lowers.push(Lower { place, directory });
-            if last {
-                break;
-            }
+        if let Some(path) = redirect {
+            merged.lowers = self.resolve(&self.roots, &path)?;
+            merged.redirected = true;
+            merged.below = Arc::from(path);
+        } else if !parent.is_masked(name) {
+            merged.lowers = self.descend(&parent.lowers, &parent.below, name)?;
+        }
+        if let Some(masked) = self.masks.get(&*merged.below) {
+            merged.masked = masked.clone();
         }
         let found_here = merged.lowers.first().is_none_or(|lower| lower.place == place);
         if place.layer == UPPER || found_here { Ok(merged) } else { Err(Errno::ESTALE) }
+    }
+
+    /// The directory `name` of a directory that is `lowers`, whose path is `path`.
+    fn descend(&self, lowers: &[Lower], path: &[u8], name: Name<'_>) -> Result<Vec<Lower>, Errno> {
+        let mut found = Vec::new();
+        for lower in lowers {
+            let Some(stat) = lower.directory.stat(name)? else { continue };
+            if !stat.is_directory() || self.hides(&stat) {
+                break;
+            }
+            let layer = lower.place.layer;
+            let sealed = self.is_sealed(layer);
+            let directory = match lower.directory.directory(name, sealed) {
+                Ok(directory) => directory,
+                // Gone meanwhile.
+                Err(Errno::ENOENT) => continue,
+                Err(errno) => return Err(errno),
+            };
+            let stat = directory.stat_self()?;
+            if !sealed && !self.crosses(lower, &directory, &stat, path, name)? {
+                break;
+            }
+            let opaque = sealed && self.marks.is_opaque(&directory)?;
+            let redirect = if sealed { stored::redirect(&directory)? } else { None };
+            let directory = Arc::new(directory);
+            found.push(Lower { place: Place::new(layer, &stat), directory });
+            if opaque {
+                break;
+            }
+            if let Some(path) = redirect {
+                let below = self.roots.iter().position(|root| root.place.layer > layer);
+                let roots = below.map_or(&[][..], |first| &self.roots[first..]);
+                found.extend(self.resolve(roots, &path)?);
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether what is seen of a directory of the parent that may be another file system's.
+    fn crosses(
+        &self,
+        parent: &Lower,
+        directory: &Directory,
+        stat: &Stat,
+        path: &[u8],
+        name: Name<'_>,
+    ) -> Result<bool, Errno> {
+        if stat.device == parent.directory.stat_self()?.device {
+            return Ok(true);
+        }
+        let allowed = match &self.crossing {
+            Crossing::All => true,
+            Crossing::None => false,
+            Crossing::Only(paths) => {
+                use std::os::unix::ffi::OsStrExt;
+                let here = join(path, name.as_bytes());
+                paths.iter().any(|path| {
+                    let path = path.as_os_str().as_bytes();
+                    path.strip_prefix(b"/").unwrap_or(path) == here
+                })
+            }
+        };
+        Ok(allowed && !directory.is_of_the_kernel()?)
+    }
+
+    /// The directory at a path through the given roots.
+    fn resolve(&self, roots: &[Lower], path: &[u8]) -> Result<Vec<Lower>, Errno> {
+        let mut lowers = roots.to_vec();
+        let mut at = Vec::new();
+        for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+            // A redirect comes from a disk that may be damaged: a name or nothing.
+            let Ok(name) = Name::new(part) else { return Ok(Vec::new()) };
+            let masked = self.masks.get(&at).is_some_and(|names| names.iter().any(|m| **m == *part));
+            if masked || lowers.is_empty() {
+                return Ok(Vec::new());
+            }
+            lowers = self.descend(&lowers, &at, name)?;
+            at = join(&at, part);
+        }
+        Ok(lowers)
     }
 
     /// Whether `merged`, opened as `name` of `parent`, is still made of the same directories.
@@ -172,17 +408,18 @@ impl Hidden {
         parent: &Merged,
         name: Name<'_>,
     ) -> Result<bool, Errno> {
-        if merged.opaque {
+        if merged.opaque || merged.redirected || self.are_sealed(&parent.lowers) {
             return Ok(true);
         }
         let mut known = merged.lowers.iter().map(|lower| lower.place);
         for lower in &parent.lowers {
             let Some(stat) = lower.directory.stat(name)? else { continue };
-            if !stat.is_directory() || self.has(&stat) {
+            if !stat.is_directory() || self.hides(&stat) {
                 break;
             }
             if known.next() != Some(Place::new(lower.place.layer, &stat)) {
-                return Ok(false);
+                // What is mounted there and not seen has no place of its own.
+                return Ok(merged.lowers.is_empty() && self.crossing != Crossing::All);
             }
         }
         Ok(known.next().is_none())

@@ -1,47 +1,67 @@
 //! The files the guest knows: a bounded table that forgets what the guest forgets.
 
-use crate::layer::Place;
+use crate::host::File;
+use crate::layer::{Merged, Place};
+use crate::stored::Shown;
+use fuse::record::TYPE_DIRECTORY;
 use fuse::{Errno, Name, NodeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What the guest is shown where the host's own attributes cannot say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    /// Permission and set-id bits.
-    pub(crate) mode: u32,
+/// Where a file without a name inside is.
+#[derive(Clone, Debug)]
+pub(crate) enum Orphan {
+    /// Under a name in work, because it is open or has no name yet.
+    InWork(Arc<[u8]>),
+    /// Still the parent's, in the layer of the node's place.
+    Below(Arc<Merged>, Arc<[u8]>),
+    /// Removed; held for its `stat`.
+    Held(Arc<File>),
 }
 
 /// A file the guest holds at least one entry of, or the directory of such a file.
 #[derive(Debug)]
 pub(crate) struct Node {
-    pub(crate) parent: NodeId,
-    name: Arc<[u8]>,
-    /// The name is still this file's; never true again once false.
-    attached: bool,
+    /// Directory and name of each entry the guest was told; a directory has one at most.
+    names: Vec<(NodeId, Arc<[u8]>)>,
     lookups: u64,
+    /// Names of other nodes in this one.
     children: usize,
+    /// Open handles.
+    opens: usize,
     pub(crate) place: Place,
-    /// `S_IFMT` bits.
+    /// `S_IFMT` bits as shown inside.
     pub(crate) kind: u32,
     /// As programs see it; stays over copy-up.
     pub(crate) inode: u64,
-    pub(crate) owner: Option<Owner>,
+    /// What the upper's attribute says of the file.
+    pub(crate) shown: Option<Shown>,
+    /// The file's name in the index of hard links.
+    pub(crate) indexed: Option<Arc<[u8]>>,
+    /// Where the file is when it has no name.
+    pub(crate) orphan: Option<Orphan>,
 }
 
 impl Node {
-    pub(crate) fn name(&self) -> Arc<[u8]> {
-        Arc::clone(&self.name)
+    /// Its directory and name, if it has one.
+    pub(crate) fn name(&self) -> Option<(NodeId, Arc<[u8]>)> {
+        self.names.first().map(|(parent, name)| (*parent, Arc::clone(name)))
+    }
+
+    pub(crate) fn names(&self) -> &[(NodeId, Arc<[u8]>)] {
+        &self.names
     }
 
     pub(crate) fn is_attached(&self) -> bool {
-        self.attached
+        !self.names.is_empty()
     }
 
     pub(crate) fn is_directory(&self) -> bool {
-        self.kind == fuse::record::TYPE_DIRECTORY
+        self.kind == TYPE_DIRECTORY
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.opens > 0
     }
 }
 
@@ -51,12 +71,13 @@ pub(crate) fn checked(name: &[u8]) -> Name<'_> {
 }
 
 /// What is kept of a file that gets a node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) place: Place,
     pub(crate) kind: u32,
     pub(crate) inode: u64,
-    pub(crate) owner: Option<Owner>,
+    pub(crate) shown: Option<Shown>,
+    pub(crate) indexed: Option<Arc<[u8]>>,
 }
 
 /// All nodes. The root is always there and has no name.
@@ -65,6 +86,10 @@ pub(crate) struct Nodes {
     nodes: HashMap<NodeId, Node>,
     /// The known names of each directory.
     names: HashMap<NodeId, HashMap<Arc<[u8]>, NodeId>>,
+    /// Files that are no directories, so that all their names share one node.
+    places: HashMap<Place, NodeId>,
+    /// Nodes that are gone, with where their file was, for whoever cleans up after them.
+    dropped: Vec<(NodeId, Option<Orphan>)>,
     next: u64,
     limit: usize,
 }
@@ -74,10 +99,12 @@ impl Nodes {
         let mut nodes = Nodes {
             nodes: HashMap::new(),
             names: HashMap::new(),
+            places: HashMap::new(),
+            dropped: Vec::new(),
             next: NodeId::ROOT.0,
             limit: limit.max(2),
         };
-        nodes.add(NodeId(0), Arc::from([]), root);
+        nodes.add(root);
         nodes
     }
 
@@ -95,31 +122,99 @@ impl Nodes {
         self.names.get(&directory)?.get(name.as_bytes()).copied()
     }
 
-    /// Makes a node for `name` in `directory`, where there was none.
-    pub(crate) fn insert(
-        &mut self,
-        directory: NodeId,
-        name: Name<'_>,
-        seen: Seen,
-    ) -> Result<NodeId, Errno> {
+    /// The nodes of all names known in `directory`.
+    pub(crate) fn children(&self, directory: NodeId) -> Vec<NodeId> {
+        self.names.get(&directory).map_or(Vec::new(), |names| names.values().copied().collect())
+    }
+
+    /// The node of a file that is no directory, under whatever name.
+    pub(crate) fn at(&self, place: Place) -> Option<NodeId> {
+        self.places.get(&place).copied()
+    }
+
+    /// Makes a node without a name.
+    pub(crate) fn insert(&mut self, seen: Seen) -> Result<NodeId, Errno> {
         if self.nodes.len() >= self.limit {
             return Err(Errno::ENFILE);
         }
-        let name: Arc<[u8]> = Arc::from(name.as_bytes());
-        let id = self.add(directory, Arc::clone(&name), seen);
-        self.name(directory, name, id);
-        Ok(id)
+        Ok(self.add(seen))
     }
 
-    fn add(&mut self, parent: NodeId, name: Arc<[u8]>, seen: Seen) -> NodeId {
-        let Seen { place, kind, inode, owner } = seen;
+    fn add(&mut self, seen: Seen) -> NodeId {
+        let Seen { place, kind, inode, shown, indexed } = seen;
         let id = NodeId(self.next);
         // 64 bits are never used up: a node id is never used again.
         self.next += 1;
-        let (attached, lookups, children) = (true, 0, 0);
-        let node = Node { parent, name, attached, lookups, children, place, kind, inode, owner };
+        let (names, lookups, children, opens, orphan) = (Vec::new(), 0, 0, 0, None);
+        if kind != TYPE_DIRECTORY {
+            self.places.insert(place, id);
+        }
+        let node =
+            Node { names, lookups, children, opens, place, kind, inode, shown, indexed, orphan };
         self.nodes.insert(id, node);
         id
+    }
+
+    /// Gives `id` a name that belongs to no other node.
+    pub(crate) fn attach(&mut self, id: NodeId, directory: NodeId, name: Name<'_>) {
+        let name: Arc<[u8]> = Arc::from(name.as_bytes());
+        let names = self.names.entry(directory).or_default();
+        if names.insert(Arc::clone(&name), id) == Some(id) {
+            return;
+        }
+        self.node_mut(directory).children += 1;
+        let node = self.node_mut(id);
+        node.names.push((directory, name));
+        node.orphan = None;
+    }
+
+    /// The name is no longer this file's: it was removed or is another file now.
+    pub(crate) fn detach(&mut self, directory: NodeId, name: Name<'_>) -> Option<NodeId> {
+        let names = self.names.get_mut(&directory)?;
+        let id = names.remove(name.as_bytes())?;
+        if names.is_empty() {
+            self.names.remove(&directory);
+        }
+        self.node_mut(id).names.retain(|(parent, known)| {
+            *parent != directory || **known != *name.as_bytes()
+        });
+        self.node_mut(directory).children -= 1;
+        self.drop_unused(directory);
+        Some(id)
+    }
+
+    /// Gives a renamed file its new name, which belonged to none.
+    pub(crate) fn rename(
+        &mut self,
+        (directory, name): (NodeId, Name<'_>),
+        (new_directory, new_name): (NodeId, Name<'_>),
+    ) {
+        let Some(id) = self.child(directory, name) else { return };
+        // The new name first: the directory of the old one may go with its last name.
+        self.attach(id, new_directory, new_name);
+        self.detach(directory, name);
+    }
+
+    /// The file is at another place now: it was copied up.
+    pub(crate) fn moved(&mut self, id: NodeId, place: Place) {
+        let node = self.node_mut(id);
+        let (old, directory) = (node.place, node.is_directory());
+        node.place = place;
+        if !directory {
+            if self.at(old) == Some(id) {
+                self.places.remove(&old);
+            }
+            self.places.insert(place, id);
+        }
+    }
+
+    /// The place may soon be another file's.
+    pub(crate) fn displaced(&mut self, id: NodeId) {
+        if let Ok(place) = self.get(id).map(|node| node.place)
+            && self.at(place) == Some(id)
+        {
+            self.places.remove(&place);
+        }
     }
 
     /// Counts an entry handed to the guest.
@@ -136,55 +231,47 @@ impl Nodes {
         }
     }
 
+    /// Counts a handle.
+    pub(crate) fn opened(&mut self, id: NodeId) {
+        self.node_mut(id).opens += 1;
+    }
+
+    /// Takes a handle back.
+    pub(crate) fn closed(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.opens -= 1;
+            self.drop_unused(id);
+        }
+    }
+
     /// Drops `id` and then its directories, as far as nothing holds them.
-    pub(crate) fn drop_unused(&mut self, mut id: NodeId) {
-        while id != NodeId::ROOT
-            && let Some(node) = self.nodes.get(&id)
-            && node.lookups == 0
-            && node.children == 0
-        {
-            let node = self.nodes.remove(&id).expect("it was there in the condition");
-            if node.attached {
-                self.unname(node.parent, &node.name);
+    pub(crate) fn drop_unused(&mut self, id: NodeId) {
+        let mut unused = vec![id];
+        while let Some(id) = unused.pop() {
+            let Some(node) = self.nodes.get(&id) else { continue };
+            let held = node.lookups > 0 || node.children > 0 || node.opens > 0;
+            if id == NodeId::ROOT || held {
+                continue;
             }
-            id = node.parent;
-            self.node_mut(id).children -= 1;
+            self.displaced(id);
+            let node = self.nodes.remove(&id).expect("it was there above");
+            for (directory, name) in node.names {
+                if let Some(names) = self.names.get_mut(&directory) {
+                    names.remove(&name);
+                    if names.is_empty() {
+                        self.names.remove(&directory);
+                    }
+                }
+                self.node_mut(directory).children -= 1;
+                unused.push(directory);
+            }
+            self.dropped.push((id, node.orphan));
         }
     }
 
-    /// The name is no longer this file's: it was removed or is another file now.
-    pub(crate) fn detach(&mut self, id: NodeId) {
-        let node = self.node_mut(id);
-        if node.attached {
-            node.attached = false;
-            let (parent, name) = (node.parent, Arc::clone(&node.name));
-            self.unname(parent, &name);
-        }
-    }
-
-    fn name(&mut self, directory: NodeId, name: Arc<[u8]>, id: NodeId) {
-        self.names.entry(directory).or_default().insert(name, id);
-        self.node_mut(directory).children += 1;
-    }
-
-    fn unname(&mut self, directory: NodeId, name: &[u8]) {
-        let names = self.names.get_mut(&directory).expect("the node's name is known");
-        names.remove(name);
-        if names.is_empty() {
-            self.names.remove(&directory);
-        }
-    }
-
-    /// Gives the file a new name, which belonged to none.
-    pub(crate) fn rename(&mut self, id: NodeId, directory: NodeId, name: Name<'_>) {
-        self.detach(id);
-        let name: Arc<[u8]> = Arc::from(name.as_bytes());
-        self.name(directory, Arc::clone(&name), id);
-        let node = self.node_mut(id);
-        let old = std::mem::replace(&mut node.parent, directory);
-        (node.name, node.attached) = (name, true);
-        self.node_mut(old).children -= 1;
-        self.drop_unused(old);
+    /// The nodes that are gone since this was asked last.
+    pub(crate) fn dropped(&mut self) -> Vec<(NodeId, Option<Orphan>)> {
+        std::mem::take(&mut self.dropped)
     }
 
     #[cfg(test)]

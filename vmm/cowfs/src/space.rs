@@ -1,14 +1,19 @@
 //! The file space: requests in, replies out.
 
-use crate::configuration::{Config, OpenFailure};
+use crate::configuration::{Config, OpenFailure, Role};
 use crate::files::Handles;
-use crate::host::{self, Directory};
-use crate::layer::{Hidden, Lower, Merged, Place, UPPER};
+use crate::host::{Directory, File, Inotify};
+use crate::index::Index;
+use crate::layer::{Layers, Merged, UPPER};
 use crate::lookup::OpenDirectories;
 use crate::node::{Nodes, Seen};
+use crate::quota::Quota;
+use crate::watch::Watches;
 use fuse::request::Rejected;
+use fuse::session::Offer;
 use fuse::{Errno, NodeId, Operation, Request, Session, reply};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const REPLY_HEADER: usize = reply::HEADER_SIZE;
 
@@ -25,18 +30,38 @@ pub struct Counters {
     pub copied_up: u64,
     /// Leftovers in the work directory, removed when the space is opened again.
     pub left_in_work: u64,
+    /// Changes by the parent that were told to the client.
+    pub parent_changes: u64,
 }
 
 /// The parent's files through the space's own copy-on-write layer, served over FUSE.
 ///
 /// Nothing a guest sends makes it panic, write a lower, or open anything outside its
-/// directories. The upper stays locked until it is dropped.
+/// directories. The upper stays locked until it is dropped. Several threads may serve at once:
+/// names are found and changed one at a time, bytes are read and written beside that.
 #[derive(Debug)]
 pub struct FileSpace {
+    state: Mutex<State>,
+    notifications: Option<Notifications>,
+}
+
+/// Readable when the parent changed something the client may have cached.
+#[derive(Debug)]
+pub struct Notifications(Arc<Inotify>);
+
+impl AsFd for Notifications {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// All of the space, behind one lock.
+#[derive(Debug)]
+pub(crate) struct State {
     session: Session,
     pub(crate) counters: Counters,
-    pub(crate) user: (u32, u32),
-    pub(crate) hidden: Hidden,
+    pub(crate) role: Role,
+    pub(crate) layers: Layers,
     pub(crate) upper_device: u64,
     pub(crate) listing_limit: usize,
     pub(crate) root: Arc<Merged>,
@@ -47,6 +72,18 @@ pub struct FileSpace {
     pub(crate) nodes: Nodes,
     pub(crate) directories: OpenDirectories,
     pub(crate) handles: Handles,
+    /// Hard links of each layer's files, by layer.
+    pub(crate) indexes: Vec<Option<Index>>,
+    pub(crate) watches: Watches,
+    pub(crate) bindings: crate::bindings::Bindings,
+    pub(crate) quota: Option<Arc<Quota>>,
+}
+
+/// What is done outside the lock: bytes, which wait for a disk.
+enum Bytes<'a> {
+    Read { file: Arc<File>, offset: u64, size: usize },
+    Write { file: Arc<File>, offset: u64, data: &'a [u8], quota: Option<Arc<Quota>> },
+    Sync { file: Arc<File>, data_only: bool },
 }
 
 impl FileSpace {
@@ -55,72 +92,87 @@ impl FileSpace {
     /// # Errors
     /// [`OpenFailure`] says which directory cannot be used, why, and what to do.
     pub fn open(config: Config) -> Result<FileSpace, OpenFailure> {
-        let opened = config.open()?;
-        let stat = |directory: &Directory, path: &std::path::Path| {
-            directory.stat_self().map_err(|errno| OpenFailure::Directory {
-                role: "layer's",
-                path: path.to_owned(),
-                source: std::io::Error::from_raw_os_error(errno.number()),
-            })
-        };
-        let upper = stat(&opened.upper, &config.upper)?;
-        let work = stat(&opened.work, &config.work)?;
-        let mut lowers = Vec::new();
-        for (index, (directory, path)) in opened.lowers.into_iter().zip(&config.lowers).enumerate()
-        {
-            let place = Place::new(UPPER + 1 + index, &stat(&directory, path)?);
-            lowers.push(Lower { place, directory });
-        }
-        let root_seen = Seen {
-            place: Place::new(UPPER, &upper),
-            kind: upper.kind(),
-            inode: upper.inode,
-            owner: FileSpace::root_owner(&opened.upper),
+        let inotify = match config.notify {
+            true => Inotify::new().ok().map(Arc::new),
+            false => None,
         };
         let limits = config.limits;
-        Ok(FileSpace {
-            session: Session::new(limits.write),
+        let opened = config.open()?;
+        let sealed = opened.layers.are_sealed(&opened.layers.roots);
+        let offer = Offer { max_write: limits.write, writeback: sealed, passthrough: false };
+        let root = opened.layers.root(opened.upper);
+        let root_seen = opened.root_seen;
+        let mut state = State {
+            session: Session::new(offer),
             counters: Counters::default(),
-            user: host::user(),
-            hidden: Hidden([(upper.device, upper.inode), (work.device, work.inode)]),
-            upper_device: upper.device,
+            role: opened.role,
+            layers: opened.layers,
+            upper_device: opened.upper_device,
             listing_limit: limits.listing,
-            root: Arc::new(Merged::root(opened.upper, lowers)),
-            root_seen,
+            root: Arc::new(root),
+            root_seen: root_seen.clone(),
             work: opened.work,
             staged: 0,
             node_limit: limits.nodes,
             nodes: Nodes::new(root_seen, limits.nodes),
             directories: OpenDirectories::new(limits.directories),
             handles: Handles::new(limits.handles),
-        })
+            indexes: opened.indexes,
+            watches: Watches::new(inotify.clone()),
+            bindings: opened.bindings,
+            quota: opened.quota,
+        };
+        state.watch_root();
+        Ok(FileSpace { state: Mutex::new(state), notifications: inotify.map(Notifications) })
     }
 
     /// What happened so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.lock().counters
     }
 
     /// Forgets the guest, whose device was reset: everything is closed, INIT comes next.
-    pub fn reset(&mut self) {
-        self.session.end();
-        self.handles.clear();
-        self.directories.retain(|_| false);
-        let root = Seen { owner: self.nodes.node_mut(NodeId::ROOT).owner, ..self.root_seen };
-        self.nodes = Nodes::new(root, self.node_limit);
+    pub fn reset(&self) {
+        self.lock().reset();
+    }
+
+    /// What becomes readable when [`FileSpace::parent_changed`] has something to tell; `None` if
+    /// the configuration asked for no notifications.
+    pub fn notifications(&self) -> Option<&Notifications> {
+        self.notifications.as_ref()
+    }
+
+    /// Hands over messages for the client about what the parent changed (`fuse_notify_code`).
+    ///
+    /// The client may block each until a request is answered: nothing of the space is locked.
+    pub fn parent_changed(&self, send: &mut dyn FnMut(&[u8])) {
+        let messages = self.lock().parent_changed();
+        messages.iter().for_each(|message| send(message));
+    }
+
+    /// Never looks into the file system of this device: the one through which this space is
+    /// reached, where the server would wait for itself.
+    pub fn keep_out_of(&self, device: u64) {
+        self.lock().layers.own_device = Some(device);
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // No invariant spans a panic: each table is left whole by each of its methods.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves one request, `fuse_in_header` first, into `reply`, `fuse_out_header` first.
     ///
     /// `reply` is cleared first; it stays empty if there is nothing to answer, and never gets
     /// more than `capacity` bytes.
-    pub fn handle(&mut self, request: &[u8], capacity: usize, reply: &mut Vec<u8>) {
+    pub fn handle(&self, request: &[u8], capacity: usize, reply: &mut Vec<u8>) {
         reply.clear();
-        self.counters.requests += 1;
         let request = match Request::parse(request) {
             Ok(request) => request,
             Err(rejected) => {
-                self.counters.malformed += 1;
+                let mut state = self.lock();
+                state.counters.requests += 1;
+                state.counters.malformed += 1;
                 if let Rejected::With { unique, errno } = rejected
                     && capacity >= REPLY_HEADER
                 {
@@ -130,27 +182,68 @@ impl FileSpace {
             }
         };
         let unique = request.header.unique;
+        let mut state = self.lock();
+        state.counters.requests += 1;
         if !request.operation.has_reply() {
-            self.forget(&request);
+            state.forget(&request);
             return;
         }
         // Without room for an answer nothing is done: the guest could not know of it.
         let Some(limit) = capacity.checked_sub(REPLY_HEADER) else {
-            self.counters.malformed += 1;
+            state.counters.malformed += 1;
             return;
         };
         reply::start(reply, unique);
-        let served = self.session.admit(&request.operation).and_then(|()| {
-            let served = self.serve(&request, limit, reply);
-            if reply.len() > capacity { Err(Errno::EIO) } else { served }
+        let served = state.session.admit(&request.operation).and_then(|()| {
+            if let Some(bytes) = state.bytes(&request, limit)? {
+                drop(state);
+                return bytes.serve(reply);
+            }
+            let served = state.serve(&request, limit, reply);
+            state.clean_up();
+            served
         });
+        let served = if reply.len() > capacity { Err(Errno::EIO) } else { served };
         match served {
             Ok(()) => reply::finish(reply),
             Err(errno) => {
-                self.counters.refused += 1;
+                self.lock().counters.refused += 1;
                 reply::fail(reply, unique, errno);
             }
         }
+    }
+}
+
+impl Bytes<'_> {
+    fn serve(self, out: &mut Vec<u8>) -> Result<(), Errno> {
+        match self {
+            Bytes::Read { file, offset, size } => file.read(offset, size, out),
+            Bytes::Write { file, offset, data, quota } => {
+                let count = match quota {
+                    Some(quota) => quota.write(&file, offset, data)?,
+                    None => file.write(offset, data)?,
+                };
+                reply::put_written(out, count as u32);
+                Ok(())
+            }
+            Bytes::Sync { file, data_only } => file.sync(data_only),
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn reset(&mut self) {
+        self.session.end();
+        self.handles.clear();
+        self.directories.clear();
+        self.watches.clear();
+        let root = self.nodes.node_mut(NodeId::ROOT);
+        let root = Seen { shown: root.shown, ..self.root_seen.clone() };
+        let nodes = std::mem::replace(&mut self.nodes, Nodes::new(root, self.node_limit));
+        for name in nodes.orphans() {
+            self.discard_name(&name);
+        }
+        self.watch_root();
     }
 
     fn forget(&mut self, request: &Request<'_>) {
@@ -161,6 +254,31 @@ impl FileSpace {
             }
             _ => {}
         }
+        self.clean_up();
+    }
+
+    /// What of `request` is done outside the lock.
+    fn bytes<'a>(
+        &mut self,
+        request: &Request<'a>,
+        limit: usize,
+    ) -> Result<Option<Bytes<'a>>, Errno> {
+        Ok(Some(match request.operation {
+            Operation::Read { handle, offset, size } => {
+                let file = self.readable(handle, offset)?;
+                let size = limit.min(size as usize).min(crate::files::MAX_READ);
+                Bytes::Read { file, offset, size }
+            }
+            Operation::Write { handle, offset, data, kill_set_id } => {
+                let file = self.writable(handle, offset, kill_set_id)?;
+                Bytes::Write { file, offset, data, quota: self.quota.clone() }
+            }
+            Operation::FSync { handle, data_only } => {
+                let file = self.file_to_sync(handle)?;
+                Bytes::Sync { file, data_only }
+            }
+            _ => return Ok(None),
+        }))
     }
 
     fn serve(
@@ -170,42 +288,68 @@ impl FileSpace {
         out: &mut Vec<u8>,
     ) -> Result<(), Errno> {
         let node = request.header.node;
-        match request.operation {
-            Operation::Lookup { name } => {
-                self.lookup(node, name).map(|entry| reply::put_entry(out, &entry))
+        let caller = (request.header.uid, request.header.gid);
+        let entry = match request.operation {
+            Operation::Lookup { name } => self.lookup(node, name),
+            Operation::Symlink { name, target } => self.make_symlink(node, name, target, caller),
+            Operation::MkDir { name, mode, .. } => self.make_directory(node, name, mode, caller),
+            Operation::MkNod { name, mode, device, .. } => {
+                self.make_node(node, name, mode, device, caller)
             }
+            Operation::Link { target, name } => self.link(target, node, name),
+            Operation::Create { name, flags, mode, .. } => {
+                let (entry, opened) = self.create(node, name, flags, mode, caller)?;
+                reply::put_entry(out, &entry);
+                reply::put_opened(out, &opened);
+                return Ok(());
+            }
+            Operation::TmpFile { mode, .. } => {
+                let (entry, opened) = self.make_unnamed(node, mode, caller)?;
+                reply::put_entry(out, &entry);
+                reply::put_opened(out, &opened);
+                return Ok(());
+            }
+            Operation::Unlink { name } => return self.unlink(node, name),
+            Operation::RmDir { name } => return self.remove_directory(node, name),
+            Operation::Rename { name, new_directory, new_name, flags } => {
+                return self.rename((node, name), (new_directory, new_name), flags);
+            }
+            _ => return self.serve_attributes(request, limit, out),
+        };
+        entry.map(|entry| reply::put_entry(out, &entry))
+    }
+
+    /// What is asked of a file, not of a name.
+    fn serve_attributes(
+        &mut self,
+        request: &Request<'_>,
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Errno> {
+        let node = request.header.node;
+        match request.operation {
             Operation::GetAttr { handle } => {
                 self.get_attr(node, handle).map(|attr| reply::put_attr(out, &attr))
+            }
+            Operation::Statx { handle, .. } => {
+                self.get_statx(node, handle).map(|statx| reply::put_statx(out, &statx))
             }
             Operation::SetAttr(set) => {
                 self.set_attr(node, &set).map(|attr| reply::put_attr(out, &attr))
             }
             Operation::ReadLink => self.read_link(node, out),
-            Operation::Symlink { name, target } => {
-                self.make_symlink(node, name, target).map(|entry| reply::put_entry(out, &entry))
-            }
-            Operation::MkDir { name, mode, .. } => {
-                self.make_directory(node, name, mode).map(|entry| reply::put_entry(out, &entry))
-            }
-            Operation::Link { target, name } => {
-                self.link(target, node, name).map(|entry| reply::put_entry(out, &entry))
-            }
-            Operation::Create { name, flags, mode, .. } => {
-                let (entry, opened) = self.create(node, name, flags, mode)?;
-                reply::put_entry(out, &entry);
-                reply::put_opened(out, &opened);
-                Ok(())
-            }
-            Operation::Unlink { name } => self.unlink(node, name),
-            Operation::RmDir { name } => self.remove_directory(node, name),
-            Operation::Rename { name, new_directory, new_name, flags } => {
-                self.rename(node, name, new_directory, new_name, flags)
-            }
+            Operation::GetXattr { name, size } => self.get_xattr(node, name, size, limit, out),
+            Operation::ListXattr { size } => self.list_xattr(node, size, limit, out),
+            Operation::SetXattr { name, value, flags } => self.set_xattr(node, name, value, flags),
+            Operation::RemoveXattr { name } => self.remove_xattr(node, name),
+            Operation::Access { mask } => self.access(node, mask),
+            Operation::StatFs => self.stat_fs().map(|stat| reply::put_stat_fs(out, &stat)),
+            Operation::SyncFs => self.root.upper().sync_file_system(),
             _ => self.serve_open(request, limit, out),
         }
     }
 
-    /// What is done with open files, and what is done without any.
+    /// What is done with open files, and with the session.
     fn serve_open(
         &mut self,
         request: &Request<'_>,
@@ -214,20 +358,13 @@ impl FileSpace {
     ) -> Result<(), Errno> {
         let node = request.header.node;
         match request.operation {
-            Operation::Open { flags } => {
-                self.open_file(node, flags).map(|opened| reply::put_opened(out, &opened))
-            }
-            Operation::Read { handle, offset, size } => {
-                self.read(handle, offset, limit.min(size as usize), out)
-            }
-            Operation::Write { handle, offset, data } => {
-                self.write(handle, offset, data).map(|count| reply::put_written(out, count))
-            }
+            Operation::Open { flags, kill_set_id } => self
+                .open_file(node, flags, kill_set_id)
+                .map(|opened| reply::put_opened(out, &opened)),
             Operation::Flush { handle } => self.handles.file(handle).map(|_| ()),
             Operation::Release { handle } | Operation::ReleaseDir { handle } => {
-                self.handles.close(handle)
+                self.release(handle)
             }
-            Operation::FSync { handle, data_only } => self.sync_file(handle, data_only),
             Operation::OpenDir { .. } => {
                 self.open_directory(node).map(|opened| reply::put_opened(out, &opened))
             }
@@ -237,8 +374,12 @@ impl FileSpace {
             Operation::LSeek { handle, offset, whence } => {
                 self.seek(handle, offset, whence).map(|found| reply::put_offset(out, found))
             }
-            Operation::StatFs => self.work.stat_fs().map(|stat| reply::put_stat_fs(out, &stat)),
-            Operation::Access { mask } => self.access(node, mask),
+            Operation::Fallocate { handle, offset, length, mode } => {
+                self.allocate(handle, offset, length, mode)
+            }
+            Operation::CopyFileRange { from, from_offset, to, to_offset, length, .. } => self
+                .copy_range((from, from_offset), (to, to_offset), length)
+                .map(|count| reply::put_written(out, count)),
             Operation::Init(init) => {
                 self.session.init(&init).map(|init| reply::put_init(out, &init))
             }
@@ -251,16 +392,20 @@ impl FileSpace {
     }
 
     fn read_link(&mut self, id: NodeId, out: &mut Vec<u8>) -> Result<(), Errno> {
-        let stat = self.stat(id)?;
-        if stat.kind() != fuse::record::TYPE_SYMLINK {
+        let node = self.nodes.get(id)?;
+        if node.kind != fuse::record::TYPE_SYMLINK {
             return Err(Errno::EINVAL);
         }
-        let node = self.nodes.get(id)?;
-        let (parent, name, layer) = (node.parent, node.name(), node.place.layer);
-        let merged = self.directory(parent)?;
-        let layer = merged.layer(layer).ok_or(Errno::ESTALE)?;
-        out.extend_from_slice(&layer.read_link(crate::node::checked(&name))?);
-        Ok(())
+        let at = self.at(id)?;
+        let (directory, name) = self.directory_of(&at)?;
+        let stat = directory.stat(name)?.ok_or(Errno::ESTALE)?;
+        if stat.kind() == fuse::record::TYPE_SYMLINK {
+            out.extend_from_slice(&directory.read_link(name)?);
+            return Ok(());
+        }
+        // A link whose owner the host cannot have is a file that holds its target.
+        let file = directory.file(name, crate::host::Access::Read)?;
+        file.read(0, fuse::Target::MAX, out)
     }
 
     /// The administrator may do anything but execute what nobody may.
@@ -272,5 +417,29 @@ impl FileSpace {
             return Err(Errno::EACCES);
         }
         Ok(())
+    }
+
+    fn stat_fs(&self) -> Result<fuse::StatFs, Errno> {
+        let mut stat = self.work.stat_fs()?;
+        if let Some(quota) = &self.quota {
+            quota.narrow(&mut stat);
+        }
+        Ok(stat)
+    }
+
+    /// Ends what belonged to nodes that are gone.
+    pub(crate) fn clean_up(&mut self) {
+        for (id, orphan) in self.nodes.dropped() {
+            self.directories.close(id);
+            self.watches.end(id);
+            if let Some(crate::node::Orphan::InWork(name)) = orphan {
+                self.discard_name(&name);
+            }
+        }
+    }
+
+    /// The index of hard links of the upper.
+    pub(crate) fn own_index(&mut self) -> &mut Index {
+        self.indexes[UPPER].as_mut().expect("the upper's index is opened with it")
     }
 }

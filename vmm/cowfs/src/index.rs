@@ -1,0 +1,154 @@
+//! Hard links of lowers: a file copied up under one of its names is found under the others.
+//!
+//! An index is a directory of work that has a further link to each such file, named after the
+//! file's place in the lower.
+
+use crate::host::{Directory, Rename, Stat};
+use crate::layer::{Found, Place, UPPER};
+use crate::node::checked;
+use crate::space::State;
+use crate::stored;
+use fuse::{Errno, Name};
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The index of one layer.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) directory: Directory,
+    keys: HashSet<Arc<[u8]>>,
+}
+
+impl Index {
+    /// Opens the index at `path`, where there may be none yet.
+    pub(crate) fn open(path: &Path) -> std::io::Result<Index> {
+        let directory = Directory::root(path)?;
+        let mut keys = HashSet::new();
+        directory
+            .list(|name, _, _| {
+                keys.insert(Arc::from(name.as_bytes()));
+            })
+            .map_err(|errno| std::io::Error::from_raw_os_error(errno.number()))?;
+        Ok(Index { directory, keys })
+    }
+
+    /// Adds the file `name` of `from`.
+    pub(crate) fn add(
+        &mut self,
+        from: &Directory,
+        name: Name<'_>,
+        key: &Arc<[u8]>,
+    ) -> Result<(), Errno> {
+        from.link(name, &self.directory, checked(key))?;
+        self.keys.insert(Arc::clone(key));
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &Arc<[u8]>) -> Result<(), Errno> {
+        self.directory.remove(checked(key))?;
+        self.keys.remove(key);
+        Ok(())
+    }
+
+    /// Puts a further link of the file `key` at a name that is free.
+    fn link_to(&self, key: &[u8], to: &Directory, name: Name<'_>) -> Result<(), Errno> {
+        self.directory.link(checked(key), to, name)
+    }
+}
+
+impl State {
+    /// What a file of a lower is by the indexes of the layers above it.
+    pub(crate) fn through_index(&self, mut found: Found) -> Result<Found, Errno> {
+        if found.place.layer == UPPER || found.stat.links < 2 || found.stat.is_directory() {
+            return Ok(found);
+        }
+        for layer in (UPPER..found.place.layer).rev() {
+            let Some(Some(index)) = self.indexes.get(layer) else { continue };
+            let key = found.place.key();
+            if index.keys.contains(&key)
+                && let Some(stat) = index.directory.stat(checked(&key))?
+            {
+                found = Found { place: Place::new(layer, &stat), stat, indexed: Some(key) };
+            }
+        }
+        Ok(found)
+    }
+
+    /// Links of a file as shown inside: those it has but the index's, and the names of lowers
+    /// that stand for it.
+    pub(crate) fn links_of_indexed(
+        &self,
+        layer: usize,
+        key: &[u8],
+        stat: &Stat,
+    ) -> Result<u32, Errno> {
+        let Some(Some(index)) = self.indexes.get(layer) else { return Ok(stat.links) };
+        let file = index.directory.any(checked(key))?;
+        Ok((stat.links - 1).saturating_add(stored::pending(&file).unwrap_or(0)))
+    }
+
+    /// Gives the upper a name of its own for a file it has by the index.
+    pub(crate) fn place_alias(
+        &mut self,
+        upper: &Directory,
+        name: Name<'_>,
+        key: &Arc<[u8]>,
+    ) -> Result<(), Errno> {
+        self.own_index().link_to(key, upper, name)?;
+        self.one_pending_less(key)
+    }
+
+    /// A name of the lowers no longer stands for the file `key`.
+    pub(crate) fn one_pending_less(&mut self, key: &Arc<[u8]>) -> Result<(), Errno> {
+        let index = self.own_index();
+        let file = index.directory.any(checked(key))?;
+        let pending = stored::pending(&file)?.saturating_sub(1);
+        stored::set_pending(&file, pending)?;
+        self.drop_unused_key(key)
+    }
+
+    /// Takes a file out of the index when no name is left of it.
+    pub(crate) fn drop_unused_key(&mut self, key: &Arc<[u8]>) -> Result<(), Errno> {
+        let index = self.own_index();
+        let Some(stat) = index.directory.stat(checked(key))? else { return Ok(()) };
+        if stat.links > 1 || stored::pending(&index.directory.any(checked(key))?)? > 0 {
+            return Ok(());
+        }
+        let place = Place::new(UPPER, &stat);
+        if let Some(id) = self.nodes.at(place) {
+            // Still known to the guest, perhaps open: an orphan now.
+            let (staged, ()) = self.stage(|state, temporary| {
+                let index = state.own_index();
+                let from = checked(key);
+                index.directory.link(from, &state.work, temporary)
+            })?;
+            let node = self.nodes.node_mut(id);
+            node.indexed = None;
+            node.orphan = Some(crate::node::Orphan::InWork(staged.keep()));
+        }
+        self.own_index().remove(key)
+    }
+
+    /// Puts what is staged under `name`, and in the index if it has several names below.
+    pub(crate) fn publish_indexed(
+        &mut self,
+        staged: crate::copy_up::Staged,
+        key: Option<&Arc<[u8]>>,
+        upper: &Directory,
+        name: Name<'_>,
+    ) -> Result<(), Errno> {
+        if let Some(key) = key {
+            let added = {
+                let State { indexes, work, .. } = self;
+                let index = indexes[UPPER].as_mut().expect("the upper's index is opened with it");
+                index.add(work, staged.name(), key)
+            };
+            if let Err(errno) = added {
+                self.discard(&staged);
+                return Err(errno);
+            }
+        }
+        self.publish(staged, upper, name, Rename::Replace)
+    }
+}
