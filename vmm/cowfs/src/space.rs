@@ -7,7 +7,7 @@ use crate::layer::{Hidden, Lower, Merged, Place, UPPER};
 use crate::lookup::OpenDirectories;
 use crate::node::{Nodes, Seen};
 use fuse::request::Rejected;
-use fuse::{Errno, NodeId, Operation, Request, Session, reply};
+use fuse::{Errno, NodeId, Offer, Operation, Request, Session, reply};
 use std::sync::Arc;
 
 const REPLY_HEADER: usize = reply::HEADER_SIZE;
@@ -79,7 +79,11 @@ impl FileSpace {
         };
         let limits = config.limits;
         Ok(FileSpace {
-            session: Session::new(limits.write),
+            session: Session::new(Offer {
+                max_write: limits.write,
+                writeback: false,
+                passthrough: false,
+            }),
             counters: Counters::default(),
             user: host::user(),
             hidden: Hidden([(upper.device, upper.inode), (work.device, work.inode)]),
@@ -214,13 +218,13 @@ impl FileSpace {
     ) -> Result<(), Errno> {
         let node = request.header.node;
         match request.operation {
-            Operation::Open { flags } => {
+            Operation::Open { flags, .. } => {
                 self.open_file(node, flags).map(|opened| reply::put_opened(out, &opened))
             }
             Operation::Read { handle, offset, size } => {
                 self.read(handle, offset, limit.min(size as usize), out)
             }
-            Operation::Write { handle, offset, data } => {
+            Operation::Write { handle, offset, data, .. } => {
                 self.write(handle, offset, data).map(|count| reply::put_written(out, count))
             }
             Operation::Flush { handle } => self.handles.file(handle).map(|_| ()),
