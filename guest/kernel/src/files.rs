@@ -91,7 +91,7 @@ impl Files {
         if node.attr.file_type() == TYPE_DIRECTORY || node.id == NodeId::ROOT {
             return Err(Errno::EISDIR.into());
         }
-        let ask = Operation::Open { flags: open_flags::READ_ONLY };
+        let ask = Operation::Open { flags: open_flags::READ_ONLY, kill_set_id: false };
         let opened = self.calls.call(node.id, &ask, reply::opened).await?;
         Ok(OpenFile { node, handle: opened.handle, open: true })
     }
@@ -111,6 +111,7 @@ impl Files {
                     flags: open_flags::WRITE_ONLY | open_flags::CREATE | open_flags::EXCLUSIVE,
                     mode: 0o644,
                     umask: 0o022,
+                    kill_set_id: false,
                 };
                 let (entry, opened) = self.calls.call(parent.id, &ask, reply::created).await?;
                 let node = self.node(&entry);
@@ -124,7 +125,7 @@ impl Files {
         if node.attr.file_type() == TYPE_DIRECTORY || node.id == NodeId::ROOT {
             return Err(Errno::EISDIR.into());
         }
-        let ask = Operation::Open { flags: open_flags::WRITE_ONLY };
+        let ask = Operation::Open { flags: open_flags::WRITE_ONLY, kill_set_id: false };
         let handle = self.calls.call(node.id, &ask, reply::opened).await?.handle;
         let file = OpenFile { node, handle, open: true };
         let cut = SetAttr { handle: Some(handle), size: Some(0), ..SetAttr::default() };
@@ -272,7 +273,7 @@ impl OpenFile {
     pub async fn write(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Failed> {
         while !bytes.is_empty() {
             let data = &bytes[..bytes.len().min(MAX_IO)];
-            let ask = Operation::Write { handle: self.handle, offset, data };
+            let ask = Operation::Write { handle: self.handle, offset, data, kill_set_id: false };
             let count = self.node.calls.call(self.node.id, &ask, reply::written).await?;
             let count = count as usize;
             if count == 0 || count > data.len() {

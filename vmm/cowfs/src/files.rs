@@ -60,7 +60,7 @@ impl Handles {
         let handle = Handle(self.next);
         self.next += 1;
         self.open.insert(handle, open);
-        Opened { handle, flags: 0 }
+        Opened { handle, flags: 0, backing: 0 }
     }
 
     pub(crate) fn add_file(&mut self, node: NodeId, file: File, writable: bool) -> Opened {

@@ -74,7 +74,7 @@ impl Guest {
     }
 
     pub(super) fn init(&mut self) {
-        let init = InitIn { major: 7, minor: 38, max_readahead: 1 << 17, flags: u64::MAX };
+        let init = InitIn { major: 7, minor: 40, max_readahead: 1 << 17, flags: u64::MAX };
         self.ask(NodeId(0), Operation::Init(init), reply::init).unwrap();
     }
 
@@ -150,7 +150,8 @@ impl Guest {
 
     pub(super) fn open(&mut self, path: &str, flags: u32) -> Answer<Handle> {
         let node = self.find(path)?;
-        self.ask(node, Operation::Open { flags }, reply::opened).map(|opened| opened.handle)
+        let open = Operation::Open { flags, kill_set_id: false };
+        self.ask(node, open, reply::opened).map(|opened| opened.handle)
     }
 
     pub(super) fn read_at(&mut self, handle: Handle, offset: u64) -> Answer<Vec<u8>> {
@@ -161,7 +162,8 @@ impl Guest {
     }
 
     pub(super) fn write_at(&mut self, handle: Handle, offset: u64, data: &[u8]) -> Answer<u32> {
-        self.ask(NodeId::ROOT, Operation::Write { handle, offset, data }, reply::written)
+        let write = Operation::Write { handle, offset, data, kill_set_id: false };
+        self.ask(NodeId::ROOT, write, reply::written)
     }
 
     pub(super) fn release(&mut self, handle: Handle) {
@@ -178,7 +180,8 @@ impl Guest {
     pub(super) fn create(&mut self, path: &str, flags: u32) -> Answer<(Entry, Opened)> {
         let (directory, name) = self.split(path)?;
         let flags = flags | open_flags::READ_WRITE | open_flags::CREATE;
-        let create = Operation::Create { name, flags, mode: 0o644, umask: 0o22 };
+        let create =
+            Operation::Create { name, flags, mode: 0o644, umask: 0o22, kill_set_id: false };
         self.ask(directory, create, reply::created)
     }
 

@@ -38,7 +38,8 @@ fn a_directory_swapped_for_a_link_after_lookup_is_not_followed() {
     let lookup = Operation::Lookup { name: name("secret") };
     assert!(guest.entry(directory, lookup).is_err());
     for flags in [open_flags::READ_ONLY, open_flags::READ_WRITE] {
-        assert!(guest.ask(file, Operation::Open { flags }, reply::opened).is_err());
+        let open = Operation::Open { flags, kill_set_id: false };
+        assert!(guest.ask(file, open, reply::opened).is_err());
     }
     assert_eq!(place.read("outside/secret"), "secret");
     assert!(!place.path("upper/f").exists());

@@ -4,35 +4,15 @@ use crate::{Attr, Entry, Lock, Offer, Opened, Session, StatFs, reply};
 use alloc::vec::Vec;
 
 fn every_operation() -> Vec<Operation<'static>> {
+    [about_names(), about_open_files(), about_sessions_and_attributes()].concat()
+}
+
+fn about_names() -> Vec<Operation<'static>> {
     let name = Name::new(b"name").unwrap();
     let new_name = Name::new(b"\xff\xfe").unwrap();
     let target = Target::new(b"../target").unwrap();
-    let handle = Handle(9);
-    let read = ReadDir { handle, offset: 1 << 40, size: 4096 };
-    let time = Time { seconds: -5, nanoseconds: 999_999_999 };
-    let at = SetTime::At(time);
-    let xattr = XattrName::new(b"user.a/b").unwrap();
-    let lock = Lock { start: 1, end: i64::MAX as u64, kind: Lock::EXCLUSIVE, pid: 6 };
     alloc::vec![
-        Operation::Init(InitIn { major: 7, minor: 40, max_readahead: 1, flags: 1 << 40 | 3 }),
-        Operation::Destroy,
         Operation::Lookup { name },
-        Operation::Forget { lookups: 3 },
-        Operation::GetAttr { handle: None },
-        Operation::GetAttr { handle: Some(handle) },
-        Operation::SetAttr(SetAttr::default()),
-        Operation::SetAttr(SetAttr {
-            handle: Some(handle),
-            size: Some(1 << 33),
-            mode: Some(0o644),
-            uid: Some(1),
-            gid: Some(2),
-            accessed: Some(SetTime::Now),
-            modified: Some(at),
-            changed: Some(time),
-            kill_set_id: true,
-        }),
-        Operation::ReadLink,
         Operation::Symlink { name, target },
         Operation::MkNod { name, mode: 0o020_600, device: 0x103, umask: 0o77 },
         Operation::MkDir { name, mode: 0o755, umask: 0o22 },
@@ -41,11 +21,19 @@ fn every_operation() -> Vec<Operation<'static>> {
         Operation::Rename { name, new_directory: NodeId(4), new_name, flags: 0 },
         Operation::Rename { name, new_directory: NodeId(4), new_name, flags: 1 },
         Operation::Link { target: NodeId(4), name },
-        Operation::Open { flags: open_flags::READ_WRITE, kill_set_id: false },
-        Operation::Open { flags: open_flags::TRUNCATE, kill_set_id: true },
         Operation::Create { name, flags: 1, mode: 0o600, umask: 0o77, kill_set_id: false },
         Operation::Create { name, flags: 1, mode: 0o600, umask: 0o77, kill_set_id: true },
         Operation::TmpFile { flags: 2, mode: 0o100_600, umask: 0o77 },
+    ]
+}
+
+fn about_open_files() -> Vec<Operation<'static>> {
+    let handle = Handle(9);
+    let read = ReadDir { handle, offset: 1 << 40, size: 4096 };
+    let lock = Lock { start: 1, end: i64::MAX as u64, kind: Lock::EXCLUSIVE, pid: 6 };
+    alloc::vec![
+        Operation::Open { flags: open_flags::READ_WRITE, kill_set_id: false },
+        Operation::Open { flags: open_flags::TRUNCATE, kill_set_id: true },
         Operation::Read { handle, offset: 1 << 40, size: 4096 },
         Operation::Write { handle, offset: 1 << 40, data: b"data", kill_set_id: false },
         Operation::Write { handle, offset: 1 << 40, data: b"data", kill_set_id: true },
@@ -57,14 +45,7 @@ fn every_operation() -> Vec<Operation<'static>> {
         Operation::ReadDirPlus(read),
         Operation::ReleaseDir { handle },
         Operation::FSyncDir { handle, data_only: false },
-        Operation::StatFs,
-        Operation::Access { mask: 4 },
         Operation::LSeek { handle, offset: 7, whence: 3 },
-        Operation::SetXattr { name: xattr, value: b"a\0b", flags: xattr_flags::REPLACE },
-        Operation::SetXattr { name: xattr, value: b"", flags: xattr_flags::CREATE },
-        Operation::GetXattr { name: xattr, size: 0 },
-        Operation::ListXattr { size: 1 << 16 },
-        Operation::RemoveXattr { name: xattr },
         Operation::Fallocate { handle, offset: 1 << 40, length: 1 << 41, mode: 3 },
         Operation::CopyFileRange {
             from: handle,
@@ -74,12 +55,45 @@ fn every_operation() -> Vec<Operation<'static>> {
             to_offset: 1 << 41,
             length: 1 << 42,
         },
-        Operation::Statx { handle: None, mask: 0x7ff },
-        Operation::Statx { handle: Some(handle), mask: 0xfff },
-        Operation::SyncFs,
         Operation::GetLock { handle, owner: 1 << 63, lock },
         Operation::SetLock { handle, owner: 1 << 63, lock, wait: false },
         Operation::SetLock { handle, owner: 1 << 63, lock, wait: true },
+    ]
+}
+
+fn about_sessions_and_attributes() -> Vec<Operation<'static>> {
+    let handle = Handle(9);
+    let time = Time { seconds: -5, nanoseconds: 999_999_999 };
+    let name = XattrName::new(b"user.a/b").unwrap();
+    alloc::vec![
+        Operation::Init(InitIn { major: 7, minor: 40, max_readahead: 1, flags: 1 << 40 | 3 }),
+        Operation::Destroy,
+        Operation::Forget { lookups: 3 },
+        Operation::GetAttr { handle: None },
+        Operation::GetAttr { handle: Some(handle) },
+        Operation::SetAttr(SetAttr::default()),
+        Operation::SetAttr(SetAttr {
+            handle: Some(handle),
+            size: Some(1 << 33),
+            mode: Some(0o644),
+            uid: Some(1),
+            gid: Some(2),
+            accessed: Some(SetTime::Now),
+            modified: Some(SetTime::At(time)),
+            changed: Some(time),
+            kill_set_id: true,
+        }),
+        Operation::ReadLink,
+        Operation::SetXattr { name, value: b"a\0b", flags: xattr_flags::REPLACE },
+        Operation::SetXattr { name, value: b"", flags: xattr_flags::CREATE },
+        Operation::GetXattr { name, size: 0 },
+        Operation::ListXattr { size: 1 << 16 },
+        Operation::RemoveXattr { name },
+        Operation::Statx { handle: None, mask: 0x7ff },
+        Operation::Statx { handle: Some(handle), mask: 0xfff },
+        Operation::SyncFs,
+        Operation::StatFs,
+        Operation::Access { mask: 4 },
         Operation::Interrupt { unique: 1 << 62 },
         Operation::Other { opcode: 39 },
     ]
