@@ -3,37 +3,57 @@
 //! Everything is made under a name in work, synced, and renamed to its place.
 
 use crate::configuration::{discard, staged_name};
-use crate::host::{File, Rename, Stat};
-use crate::layer::{Merged, Place, UPPER};
-use crate::lookup::{ORIGIN, OWNER};
-use crate::node::{Owner, checked};
-use crate::space::FileSpace;
-use fuse::record::{TYPE_REGULAR, TYPE_SYMLINK};
+use crate::host::{Access, Attributes, Directory, File, Rename, Stat};
+use crate::layer::{Found, Place, UPPER, Volume};
+use crate::node::{Orphan, checked};
+use crate::role::Form;
+use crate::space::State;
+use crate::stored::{self, Origin, Shown};
+use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
 use fuse::request::SetTime;
 use fuse::{Errno, Name, NodeId};
 use std::sync::Arc;
+
+/// How often a file that its parent is writing is copied again before it is taken as it is.
+const ATTEMPTS: usize = 3;
 
 /// A name in work, and nothing of it in the upper yet.
 #[derive(Debug)]
 #[must_use = "what is staged is to be published or discarded"]
 pub(crate) struct Staged {
-    name: Vec<u8>,
+    name: Arc<[u8]>,
 }
 
 impl Staged {
     pub(crate) fn name(&self) -> Name<'_> {
         checked(&self.name)
     }
+
+    /// It stays in work, under the name given.
+    pub(crate) fn keep(self) -> Arc<[u8]> {
+        self.name
+    }
 }
 
-impl FileSpace {
+/// A whole copy in work.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    pub(crate) staged: Staged,
+    shown: Option<Shown>,
+    /// Its name in the index, if the file below has several names.
+    key: Option<Arc<[u8]>>,
+    /// Whether it is a regular file that stands for something else.
+    disguised: bool,
+}
+
+impl State {
     /// Makes something in work; what is left of a failure is removed.
     pub(crate) fn stage<T>(
         &mut self,
-        make: impl FnOnce(&mut FileSpace, Name<'_>) -> Result<T, Errno>,
+        make: impl FnOnce(&mut State, Name<'_>) -> Result<T, Errno>,
     ) -> Result<(Staged, T), Errno> {
         self.staged += 1;
-        let staged = Staged { name: staged_name(self.staged) };
+        let staged = Staged { name: Arc::from(staged_name(self.staged)) };
         match make(self, staged.name()) {
             Ok(made) => Ok((staged, made)),
             Err(errno) => {
@@ -47,7 +67,7 @@ impl FileSpace {
     pub(crate) fn publish(
         &mut self,
         staged: Staged,
-        upper: &crate::host::Directory,
+        upper: &Directory,
         name: Name<'_>,
         how: Rename,
     ) -> Result<(), Errno> {
@@ -59,23 +79,35 @@ impl FileSpace {
     }
 
     /// What cannot be removed now is when the space is opened again: nobody sees it.
-    fn discard(&mut self, staged: &Staged) {
-        if discard(&self.work, staged.name()).is_err() {
+    pub(crate) fn discard(&mut self, staged: &Staged) {
+        self.discard_name(&Arc::clone(&staged.name));
+    }
+
+    pub(crate) fn discard_name(&mut self, name: &[u8]) {
+        if discard(&self.work, checked(name)).is_err() {
             self.counters.left_in_work += 1;
         }
     }
 
     /// The directory `id`, with an upper: it and those above are copied up as needed.
-    pub(crate) fn upper_directory(&mut self, id: NodeId) -> Result<Arc<Merged>, Errno> {
+    ///
+    /// Refused with EROFS where nothing may be written.
+    pub(crate) fn upper_directory(
+        &mut self,
+        id: NodeId,
+    ) -> Result<Arc<crate::layer::Merged>, Errno> {
         let mut missing = Vec::new();
         let mut at = id;
         loop {
             let merged = self.directory(at)?;
+            if matches!(merged.volume, Volume::ReadOnly(_)) {
+                return Err(Errno::EROFS);
+            }
             if merged.upper.is_some() {
                 break;
             }
             missing.push(at);
-            at = self.nodes.get(at)?.parent;
+            at = self.nodes.get(at)?.name().ok_or(Errno::ESTALE)?.0;
         }
         while let Some(id) = missing.pop() {
             self.copy_up_directory(id)?;
@@ -85,123 +117,296 @@ impl FileSpace {
 
     fn copy_up_directory(&mut self, id: NodeId) -> Result<(), Errno> {
         let node = self.nodes.get(id)?;
-        if !node.is_attached() {
-            return Err(Errno::ESTALE);
-        }
-        let (parent, name, inode) = (node.parent, node.name(), node.inode);
+        let (inode, layer) = (node.inode, node.place.layer);
+        let (parent, name) = node.name().ok_or(Errno::ESTALE)?;
         let source = self.stat(id)?;
-        let (staged, (stat, owner)) = self.stage(|space, temporary| {
-            space.work.make_directory(temporary)?;
-            let made = space.work.directory(temporary, true)?.as_file()?;
-            space.dress(&made, &source, inode)
+        let shown = self.shown(id, &source);
+        let above = self.directory(parent)?;
+        // Only a directory of a space before this one has attributes of ours, and is open.
+        let from = match self.layers.is_sealed(layer) {
+            true => Some(above.layer(layer)?.any(checked(&name))?),
+            false => above.layer(layer)?.any(checked(&name)).ok(),
+        };
+        let (staged, kept) = self.stage(|state, temporary| {
+            let form = state.role.form(&shown);
+            state.work.make_directory(temporary, form.mode)?;
+            let made = state.work.any(temporary)?;
+            if let Some(from) = from {
+                state.copy_attributes(&from, &made, layer)?;
+            }
+            Origin::of(&source, inode).keep(&made)?;
+            state.dress(temporary, Some(&made), &form, &shown, &source)
         })?;
-        let merged = self.directory(parent)?;
-        self.publish(staged, merged.upper(), checked(&name), Rename::Replace)?;
-        self.moved_up(id, &stat, owner);
+        let upper = self.directory(parent)?;
+        self.publish(staged, upper.upper(), checked(&name), Rename::Replace)?;
+        let stat = upper.upper().stat(checked(&name))?.ok_or(Errno::EIO)?;
+        self.moved_up(id, &stat, kept);
         self.directories.close(id);
+        // It is read again before anything is said of its names.
+        self.directory(id).map(|_| ())
+    }
+
+    /// Gives what is staged as `name` the owner, mode and times of its source.
+    fn dress(
+        &self,
+        name: Name<'_>,
+        file: Option<&File>,
+        form: &Form,
+        shown: &Shown,
+        source: &Stat,
+    ) -> Result<Option<Shown>, Errno> {
+        if let (true, Some(file)) = (form.attribute, file) {
+            self.role.to_kept(*shown).keep(file)?;
+        }
+        if let Some((uid, gid)) = form.owner {
+            self.work.set_owner(name, uid, gid)?;
+        }
+        if form.kind != TYPE_SYMLINK {
+            self.work.set_mode(name, form.mode)?;
+        }
+        let at = |time| Some(SetTime::At(time));
+        self.work.set_times(name, at(source.accessed), at(source.modified))?;
+        Ok(form.attribute.then_some(*shown))
+    }
+
+    /// Copies the attributes that are seen inside.
+    fn copy_attributes(&self, from: &File, to: &File, layer: usize) -> Result<(), Errno> {
+        let ours = self.layers.is_sealed(layer);
+        for name in from.attribute_names()? {
+            let kept = match ours {
+                true => stored::shown_name(&name).map(|_| name.clone()),
+                false if stored::is_seen_below(&name) => stored::kept_name(&name),
+                false => None,
+            };
+            if let (Some(kept), Some(value)) = (kept, from.attribute(&name)?) {
+                to.set_attribute(&kept, &value, 0)?;
+            }
+        }
         Ok(())
     }
 
-    /// Gives a copy the mode, owner, times and inode of its source.
-    fn dress(
-        &self,
-        copy: &File,
-        source: &Stat,
-        inode: u64,
-    ) -> Result<(Stat, Option<Owner>), Errno> {
-        let wanted = self.natural(source);
-        copy.set_mode(source.kind() | wanted.mode)?;
-        let owner = self.set_owner(copy, wanted, false)?;
-        copy.set_attribute(ORIGIN, inode.to_string().as_bytes())?;
-        let at = |time| Some(SetTime::At(time));
-        copy.set_times(at(source.accessed), at(source.modified))?;
-        Ok((copy.stat()?, owner))
-    }
-
-    /// Keeps in an attribute what the host's own attributes cannot say.
-    pub(crate) fn set_owner(
-        &self,
-        file: &File,
-        wanted: Owner,
-        had_attribute: bool,
-    ) -> Result<Option<Owner>, Errno> {
-        let natural = self.natural(&file.stat()?);
-        if natural == wanted && !had_attribute {
-            return Ok(None);
-        }
-        file.set_attribute(OWNER, &wanted.text())?;
-        Ok(Some(wanted))
-    }
-
-    fn moved_up(&mut self, id: NodeId, stat: &Stat, owner: Option<Owner>) {
-        let node = self.nodes.node_mut(id);
-        node.place = Place::new(UPPER, stat);
-        node.owner = owner;
+    fn moved_up(&mut self, id: NodeId, stat: &Stat, shown: Option<Shown>) {
+        self.nodes.moved(id, Place::new(UPPER, stat));
+        self.nodes.node_mut(id).shown = shown;
         self.counters.copied_up += 1;
     }
 
-    /// Makes the file `id`, which is no directory, one of the upper; at most `keep` bytes of it.
-    ///
-    /// Returns its directory.
-    pub(crate) fn copy_up(&mut self, id: NodeId, keep: u64) -> Result<Arc<Merged>, Errno> {
+    /// Makes the file `id`, which is no directory, one that may be written; at most `keep`
+    /// bytes of it are copied.
+    pub(crate) fn copy_up(&mut self, id: NodeId, keep: u64) -> Result<(), Errno> {
+        let place = self.nodes.get(id)?.place;
+        if place.layer == UPPER {
+            return Ok(());
+        }
+        let at = self.at(id)?;
+        match at.volume() {
+            Volume::ReadOnly(_) => return Err(Errno::EROFS),
+            Volume::Shared(_) => return Ok(()),
+            Volume::Layered => {}
+        }
+        if let Some(Orphan::Below(..)) = self.nodes.get(id)?.orphan {
+            let copy = self.stage_copy(id, keep)?;
+            let stat = self.work.stat(copy.staged.name())?.ok_or(Errno::EIO)?;
+            self.moved_up(id, &stat, copy.shown);
+            let name = copy.staged.keep();
+            self.nodes.node_mut(id).orphan = Some(Orphan::InWork(Arc::clone(&name)));
+            return self.repoint(id);
+        }
+        let name = Arc::clone(&at.name);
+        let parent = at.parent.ok_or(Errno::ESTALE)?;
+        let copy = self.stage_copy(id, keep)?;
+        self.publish_copy(id, copy, parent, checked(&name))?;
+        self.repoint(id)
+    }
+
+    /// The second half of copy-up: the copy takes its place.
+    pub(crate) fn publish_copy(
+        &mut self,
+        id: NodeId,
+        copy: Copy,
+        parent: NodeId,
+        name: Name<'_>,
+    ) -> Result<(), Errno> {
+        let upper = match self.upper_directory(parent) {
+            Ok(upper) => upper,
+            Err(errno) => {
+                self.discard(&copy.staged);
+                return Err(errno);
+            }
+        };
+        if copy.disguised {
+            stored::mark_disguises(upper.upper())?;
+        }
+        self.publish_indexed(copy.staged, copy.key.as_ref(), upper.upper(), name)?;
+        let stat = upper.upper().stat(name)?.ok_or(Errno::EIO)?;
+        self.moved_up(id, &stat, copy.shown);
+        self.nodes.node_mut(id).indexed = copy.key.clone();
+        if copy.key.is_none() {
+            // Its other names, if there were any, are still the parent's file.
+            for (other, known) in self.nodes.get(id)?.names().to_vec() {
+                if other != parent || *known != *name.as_bytes() {
+                    self.nodes.detach(other, checked(&known));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who has the file open sees what is written from now on.
+    fn repoint(&mut self, id: NodeId) -> Result<(), Errno> {
         let node = self.nodes.get(id)?;
-        if !node.is_attached() {
-            return Err(Errno::ESTALE);
+        if node.kind != TYPE_REGULAR || !node.is_open() {
+            return Ok(());
         }
-        let (parent, name, layer) = (node.parent, node.name(), node.place.layer);
-        if layer == UPPER {
-            return self.directory(parent);
-        }
-        let (staged, stat, owner) = self.stage_copy(id, keep)?;
-        let merged = self.upper_directory(parent)?;
-        self.publish(staged, merged.upper(), checked(&name), Rename::Replace)?;
-        self.moved_up(id, &stat, owner);
-        if stat.kind() == TYPE_REGULAR && self.handles.of_node(id).is_some() {
-            // Who reads the file through a descriptor opened before sees what is written now.
-            let file = Arc::new(merged.upper().file(checked(&name), true)?);
-            self.handles.repoint(id, &file);
-        }
-        Ok(merged)
+        let at = self.at(id)?;
+        let (directory, name) = self.directory_of(&at)?;
+        let file = Arc::new(directory.file(name, Access::Write)?);
+        self.handles.repoint(id, &file);
+        Ok(())
     }
 
     /// The first half of copy-up: a whole copy in work, synced; nothing has changed yet.
-    pub(crate) fn stage_copy(
-        &mut self,
-        id: NodeId,
-        keep: u64,
-    ) -> Result<(Staged, Stat, Option<Owner>), Errno> {
+    pub(crate) fn stage_copy(&mut self, id: NodeId, keep: u64) -> Result<Copy, Errno> {
         let node = self.nodes.get(id)?;
-        let (parent, name, place, inode) = (node.parent, node.name(), node.place, node.inode);
-        let name = checked(&name);
-        let merged = self.directory(parent)?;
-        let lower = merged.layer(place.layer).ok_or(Errno::ESTALE)?;
-        let (staged, (stat, owner)) = match node_kind(self, id)? {
-            TYPE_REGULAR => self.stage(|space, temporary| {
-                let source = lower.file(name, false)?;
-                let stat = source.stat()?;
-                if Place::new(place.layer, &stat) != place {
+        let (place, inode) = (node.place, node.inode);
+        let at = self.at(id)?;
+        let source = self.stat(id)?;
+        let shown = self.shown(id, &source);
+        let form = self.role.form(&shown);
+        let bytes = if source.kind() == TYPE_REGULAR { source.size.min(keep) } else { 0 };
+        if let Some(quota) = &self.quota {
+            quota.admit(bytes)?;
+        }
+        let (staged, kept) = self.stage(|state, temporary| match source.kind() {
+            TYPE_REGULAR => {
+                let from = {
+                    let (directory, name) = state.directory_of(&at)?;
+                    directory.file(name, Access::ReadQuietly)?
+                };
+                if Place::new(place.layer, &from.stat()?) != place {
                     return Err(Errno::ESTALE);
                 }
-                let copy = space.work.create(temporary, 0o600)?;
-                source.copy_to(&copy, stat.size.min(keep))?;
-                let dressed = space.dress(&copy, &stat, inode)?;
-                copy.sync(false)?;
-                Ok(dressed)
-            })?,
-            TYPE_SYMLINK => self.stage(|space, temporary| {
-                let stat = lower.stat(name)?.ok_or(Errno::ESTALE)?;
-                space.work.make_symlink(temporary, &lower.read_link(name)?)?;
-                let at = |time| Some(SetTime::At(time));
-                space.work.set_times(temporary, at(stat.accessed), at(stat.modified))?;
-                Ok((space.work.stat(temporary)?.ok_or(Errno::EIO)?, None))
-            })?,
-            // A FIFO, socket or device of the parent stays the parent's.
-            _ => return Err(Errno::EPERM),
-        };
-        Ok((staged, stat, owner))
+                let copy = state.work.create(temporary, 0o600)?;
+                copy_whole(&from, &copy, keep)?;
+                state.copy_attributes(&from, &copy, place.layer)?;
+                state.finish_copy(temporary, copy, &shown, &source, inode)
+            }
+            kind => {
+                let target = match kind {
+                    TYPE_SYMLINK => {
+                        let (directory, name) = state.directory_of(&at)?;
+                        directory.read_link(name)?
+                    }
+                    _ => Vec::new(),
+                };
+                state.copy_special(temporary, &shown, &source, inode, &target)
+            }
+        })?;
+        let key = (source.links > 1 && source.kind() != TYPE_DIRECTORY).then(|| place.key());
+        if key.is_some() {
+            self.note_pending(&staged, &source)?;
+        }
+        let disguised = form.kind == TYPE_REGULAR && shown.kind != TYPE_REGULAR;
+        Ok(Copy { staged, shown: kept, key, disguised })
+    }
+
+    fn note_pending(&mut self, staged: &Staged, source: &Stat) -> Result<(), Errno> {
+        let noted = (|| {
+            let stat = self.work.stat(staged.name())?.ok_or(Errno::EIO)?;
+            // What can have no attributes counts its names in the upper only.
+            match stat.kind() {
+                TYPE_REGULAR => {
+                    let file = self.work.any(staged.name())?;
+                    stored::set_pending(&file, source.links - 1)
+                }
+                _ => Ok(()),
+            }
+        })();
+        noted.inspect_err(|_| self.discard(staged))
+    }
+
+    fn finish_copy(
+        &self,
+        name: Name<'_>,
+        copy: File,
+        shown: &Shown,
+        source: &Stat,
+        inode: u64,
+    ) -> Result<Option<Shown>, Errno> {
+        Origin::of(source, inode).keep(&copy)?;
+        let form = self.role.form(shown);
+        let kept = self.dress(name, Some(&copy), &form, shown, source)?;
+        copy.sync(false)?;
+        Ok(kept)
+    }
+
+    /// A copy of what is no regular file on the host.
+    fn copy_special(
+        &self,
+        name: Name<'_>,
+        shown: &Shown,
+        source: &Stat,
+        inode: u64,
+        target: &[u8],
+    ) -> Result<Option<Shown>, Errno> {
+        let form = self.role.form(shown);
+        match form.kind {
+            TYPE_REGULAR => {
+                let copy = self.work.create(name, 0o600)?;
+                if copy.write(0, target)? < target.len() {
+                    return Err(Errno::ENOSPC);
+                }
+                self.finish_copy(name, copy, shown, source, inode)
+            }
+            TYPE_SYMLINK => {
+                self.work.make_symlink(name, target)?;
+                self.dress(name, None, &form, shown, source)
+            }
+            kind => {
+                self.work.make_endpoint(name, kind | form.mode)?;
+                self.dress(name, None, &form, shown, source)
+            }
+        }
+    }
+
+    /// Makes `name` itself one of the upper's names, where the guest may not have looked it up.
+    pub(crate) fn copy_up_name(
+        &mut self,
+        directory: NodeId,
+        name: Name<'_>,
+        found: &Found,
+    ) -> Result<(), Errno> {
+        if found.place.layer == UPPER && found.indexed.is_none() {
+            return Ok(());
+        }
+        let merged = self.directory(directory)?;
+        let id = self.node_of(directory, &merged, name, found)?;
+        self.nodes.looked_up(id);
+        let copied = self.copy_up(id, u64::MAX).and_then(|()| {
+            // By another name of the same file, perhaps.
+            let upper = self.upper_directory(directory)?;
+            if upper.upper().stat(name)?.is_none()
+                && let Some(key) = self.nodes.get(id)?.indexed.clone()
+            {
+                self.place_alias(upper.upper(), name, &key)?;
+            }
+            Ok(())
+        });
+        self.nodes.forget(id, 1);
+        copied
     }
 }
 
-fn node_kind(space: &FileSpace, id: NodeId) -> Result<u32, Errno> {
-    space.nodes.get(id).map(|node| node.kind)
+/// Copies at most `keep` bytes, again if the file is being written meanwhile.
+fn copy_whole(from: &File, to: &File, keep: u64) -> Result<(), Errno> {
+    for _ in 0..ATTEMPTS {
+        let before = from.stat()?;
+        to.truncate(0)?;
+        from.copy_to(to, before.size.min(keep))?;
+        let after = from.stat()?;
+        if (before.changed, before.size) == (after.changed, after.size) {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 /// The upper layer; 1 is the topmost lower.
 pub(crate) const UPPER: usize = 0;
+/// The layers of what is bound, beyond all lowers.
+const BOUND: usize = 1 << 32;
 
 /// A file of the host: the layer it was found in and its identity there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +82,8 @@ pub(crate) enum Volume {
 #[derive(Debug)]
 pub(crate) struct Merged {
     pub(crate) volume: Volume,
+    /// The layer that is written: [`UPPER`], or one of what is bound.
+    pub(crate) top: usize,
     /// `None` until something in the directory is written.
     pub(crate) upper: Option<Directory>,
     /// Topmost first; none below an opaque directory.
@@ -96,9 +100,11 @@ pub(crate) struct Merged {
 
 impl Merged {
     /// A directory bound to a place: the parent's own, to be read or to be written.
-    pub(crate) fn bound(volume: Volume, layer: usize, directory: Directory, stat: &Stat) -> Merged {
+    pub(crate) fn bound(number: usize, write: bool, directory: Directory, stat: &Stat) -> Merged {
+        let volume = if write { Volume::Shared(number) } else { Volume::ReadOnly(number) };
         let mut merged = Merged {
             volume,
+            top: BOUND + number,
             upper: None,
             lowers: Vec::new(),
             opaque: false,
@@ -106,14 +112,18 @@ impl Merged {
             redirected: true,
             masked: Vec::new(),
         };
-        match volume {
-            Volume::ReadOnly(_) => {
-                let place = Place::new(layer, stat);
-                merged.lowers.push(Lower { place, directory: Arc::new(directory) });
-            }
-            Volume::Layered | Volume::Shared(_) => merged.upper = Some(directory),
+        if write {
+            merged.upper = Some(directory);
+        } else {
+            let place = Place::new(merged.top, stat);
+            merged.lowers.push(Lower { place, directory: Arc::new(directory) });
         }
         merged
+    }
+
+    /// Where the bound directory itself is.
+    pub(crate) fn bound_place(&self, stat: &Stat) -> Place {
+        Place::new(self.top, stat)
     }
 
     /// The upper directory, after copy-up.
@@ -124,7 +134,7 @@ impl Merged {
     /// The directory of one layer.
     pub(crate) fn layer(&self, layer: usize) -> Result<&Directory, Errno> {
         let found = match layer {
-            UPPER => self.upper.as_ref(),
+            _ if layer == self.top && self.upper.is_some() => self.upper.as_ref(),
             _ => self.lowers.iter().find(|low| low.place.layer == layer).map(|low| &*low.directory),
         };
         found.ok_or(Errno::ESTALE)
@@ -195,6 +205,7 @@ impl Layers {
     pub(crate) fn root(&self, upper: Directory) -> Merged {
         Merged {
             volume: Volume::Layered,
+            top: UPPER,
             upper: Some(upper),
             lowers: self.roots.clone(),
             opaque: false,
@@ -204,7 +215,7 @@ impl Layers {
         }
     }
 
-    fn is_sealed(&self, layer: usize) -> bool {
+    pub(crate) fn is_sealed(&self, layer: usize) -> bool {
         layer.checked_sub(1).and_then(|index| self.kinds.get(index)) == Some(&Kind::Sealed)
     }
 
@@ -231,7 +242,7 @@ impl Layers {
                 return Ok(Sight::Absent { whiteout: true });
             }
             if merged.is_layered() || !self.hides(&stat) {
-                let place = Place::new(UPPER, &stat);
+                let place = Place::new(merged.top, &stat);
                 return Ok(Sight::Found(Found { place, stat, indexed: None }));
             }
         }
@@ -282,6 +293,7 @@ impl Layers {
         let below = parent.path_below(name);
         let mut merged = Merged {
             volume: parent.volume,
+            top: parent.top,
             upper: None,
             lowers: Vec::new(),
             opaque: false,
@@ -290,14 +302,17 @@ impl Layers {
             masked: Vec::new(),
         };
         let mut redirect = None;
-        if place.layer == UPPER {
+        let written = place.layer == parent.top && parent.upper.is_some();
+        if written {
             let upper = parent.upper.as_ref().ok_or(Errno::ESTALE)?.directory(name, true)?;
-            if Place::new(UPPER, &upper.stat_self()?) != place {
+            if Place::new(place.layer, &upper.stat_self()?) != place {
                 return Err(Errno::ESTALE);
             }
             if merged.is_layered() {
-                merged.opaque = self.marks.is_opaque(&upper)?;
                 redirect = stored::redirect(&upper)?;
+                let marked = self.marks.is_opaque(&upper)?;
+                // Below an opaque directory nothing shows through, but for what was moved there.
+                merged.opaque = marked || (parent.opaque && redirect.is_none());
             }
             merged.upper = Some(upper);
         }
@@ -315,7 +330,7 @@ impl Layers {
             merged.masked = masked.clone();
         }
         let found_here = merged.lowers.first().is_none_or(|lower| lower.place == place);
-        if place.layer == UPPER || found_here { Ok(merged) } else { Err(Errno::ESTALE) }
+        if written || found_here { Ok(merged) } else { Err(Errno::ESTALE) }
     }
 
     /// The directory `name` of a directory that is `lowers`, whose path is `path`.

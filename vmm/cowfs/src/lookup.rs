@@ -1,18 +1,17 @@
-//! Finding files: directories through their layers, names, attributes.
+//! Finding files: directories through their layers, names, and how long they may be believed.
 
-use crate::host::Stat;
-use crate::layer::{Found, Merged, Place, UPPER};
-use crate::node::{Owner, Seen, checked};
-use crate::space::FileSpace;
-use fuse::reply::AttrReply;
-use fuse::{Attr, Entry, Errno, Handle, Name, NodeId};
+use crate::host::{Directory, Stat};
+use crate::layer::{Found, Merged, Place, Sight, UPPER, Volume};
+use crate::node::{Orphan, Seen, checked};
+use crate::space::State;
+use crate::stored::{Origin, Shown};
+use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR};
+use fuse::{Entry, Errno, Name, NodeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The inode number a file had below before it was copied up, in decimal.
-pub(crate) const ORIGIN: &str = "user.portspace.origin";
-/// Owner and mode as shown inside, `uid:gid:mode` (containers/storage, fuse-overlayfs).
-pub(crate) const OWNER: &str = "user.containers.override_stat";
+/// For as long as the client likes: it is told of changes, or there are none. One day.
+const EVER_NS: u64 = 86_400_000_000_000;
 
 /// Directories kept open, the least recently used ones closed first.
 #[derive(Debug)]
@@ -50,13 +49,44 @@ impl OpenDirectories {
         self.kept.remove(&id);
     }
 
-    /// Closes those whose nodes are gone.
-    pub(crate) fn retain(&mut self, wanted: impl Fn(NodeId) -> bool) {
-        self.kept.retain(|id, _| wanted(*id));
+    /// Closes all of them.
+    pub(crate) fn clear(&mut self) {
+        self.kept.clear();
     }
 }
 
-impl FileSpace {
+/// Where a file is: a directory of the host, and the file's name in it.
+#[derive(Debug)]
+pub(crate) struct At {
+    place: Where,
+    pub(crate) name: Arc<[u8]>,
+    /// The node of the directory, if the file has a name inside.
+    pub(crate) parent: Option<NodeId>,
+}
+
+#[derive(Debug)]
+enum Where {
+    Layer(Arc<Merged>, usize),
+    Index(usize),
+    Work,
+}
+
+impl At {
+    /// The directory as the space sees it, unless the file has no name there.
+    pub(crate) fn merged(&self) -> Option<&Arc<Merged>> {
+        match &self.place {
+            Where::Layer(merged, _) => Some(merged),
+            Where::Index(_) | Where::Work => None,
+        }
+    }
+
+    /// How the file may be changed.
+    pub(crate) fn volume(&self) -> Volume {
+        self.merged().map_or(Volume::Layered, |merged| merged.volume)
+    }
+}
+
+impl State {
     /// The directory `id` through its layers.
     pub(crate) fn directory(&mut self, id: NodeId) -> Result<Arc<Merged>, Errno> {
         let mut missing = Vec::new();
@@ -68,30 +98,68 @@ impl FileSpace {
             if let Some(merged) = self.directories.get(at) {
                 break merged;
             }
+            if let Some(merged) = self.bindings.directory(at) {
+                break merged;
+            }
             let node = self.nodes.get(at)?;
             if !node.is_directory() {
                 return Err(Errno::ENOTDIR);
             }
-            if !node.is_attached() {
-                return Err(Errno::ESTALE);
-            }
+            let (parent, _) = node.name().ok_or(Errno::ESTALE)?;
             missing.push(at);
-            at = node.parent;
+            at = parent;
         };
+        let mut above = at;
         while let Some(id) = missing.pop() {
             let node = self.nodes.get(id)?;
-            let child = self.hidden.open(&merged, checked(&node.name()), node.place)?;
+            let (_, name) = node.name().ok_or(Errno::ESTALE)?;
+            let child = self.layers.open(&merged, checked(&name), node.place)?;
+            self.watches.watch(id, above, &child, &self.layers);
             merged = Arc::new(child);
             self.directories.keep(id, Arc::clone(&merged));
+            above = id;
         }
         Ok(merged)
     }
 
-    /// LOOKUP.
+    /// What `name` is in the directory `merged`.
+    pub(crate) fn find(&self, merged: &Merged, name: Name<'_>) -> Result<Sight, Errno> {
+        Ok(match self.layers.find(merged, name)? {
+            Sight::Found(found) => Sight::Found(self.through_index(found)?),
+            absent @ Sight::Absent { .. } => absent,
+        })
+    }
+
+    /// LOOKUP. That there is no such name is an answer too, with node 0 (fuse.h).
     pub(crate) fn lookup(&mut self, directory: NodeId, name: Name<'_>) -> Result<Entry, Errno> {
         let merged = self.directory(directory)?;
-        let found = self.hidden.find(&merged, name)?.found()?;
-        self.adopt(directory, &merged, name, &found)
+        match self.look(directory, &merged, name)? {
+            Some(entry) => Ok(entry),
+            None => {
+                self.forget_name(directory, name);
+                match self.watches.is_steady(directory) {
+                    true => Ok(Entry::absent(EVER_NS)),
+                    false => Err(Errno::ENOENT),
+                }
+            }
+        }
+    }
+
+    /// The entry of `name`, if there is such a name.
+    pub(crate) fn look(
+        &mut self,
+        directory: NodeId,
+        merged: &Merged,
+        name: Name<'_>,
+    ) -> Result<Option<Entry>, Errno> {
+        if let Some(id) = self.bindings.at(directory, name) {
+            let stat = self.stat(id)?;
+            return Ok(Some(self.entry(directory, id, &stat)));
+        }
+        match self.find(merged, name)? {
+            Sight::Found(found) => self.adopt(directory, merged, name, &found).map(Some),
+            Sight::Absent { .. } => Ok(None),
+        }
     }
 
     /// The entry of a file that was found: its node, made if the guest does not know it.
@@ -102,88 +170,156 @@ impl FileSpace {
         name: Name<'_>,
         found: &Found,
     ) -> Result<Entry, Errno> {
-        if let Some(id) = self.nodes.child(directory, name) {
-            let node = self.nodes.get(id)?;
-            if node.place == found.place && node.kind == found.stat.kind() {
-                self.refresh(id, merged, name)?;
-                return Ok(self.entry(id, &found.stat));
-            }
-            self.detach(id);
-        }
-        let seen = self.see(merged, name, found)?;
-        let id = self.nodes.insert(directory, name, seen)?;
-        Ok(self.entry(id, &found.stat))
+        let id = self.node_of(directory, merged, name, found)?;
+        Ok(self.entry(directory, id, &found.stat))
     }
 
-    /// A new file of the space's own: it has no attributes to be read.
-    pub(crate) fn adopt_new(
+    /// The node of a file that was found; it may have no entries yet.
+    pub(crate) fn node_of(
         &mut self,
         directory: NodeId,
+        merged: &Merged,
         name: Name<'_>,
-        stat: &Stat,
-        owner: Option<Owner>,
-    ) -> Result<Entry, Errno> {
+        found: &Found,
+    ) -> Result<NodeId, Errno> {
         if let Some(id) = self.nodes.child(directory, name) {
-            self.detach(id);
+            let node = self.nodes.get(id)?;
+            if node.place == found.place {
+                if node.is_directory() {
+                    self.refresh(id, merged, name)?;
+                }
+                return Ok(id);
+            }
+            self.nodes.detach(directory, name);
+            self.directories.close(id);
         }
-        let place = Place::new(UPPER, stat);
-        let seen = Seen { place, kind: stat.kind(), inode: self.inode(stat), owner };
-        let id = self.nodes.insert(directory, name, seen)?;
-        Ok(self.entry(id, stat))
+        // A further name of a file that is known.
+        if !found.stat.is_directory()
+            && let Some(id) = self.nodes.at(found.place)
+        {
+            self.nodes.attach(id, directory, name);
+            return Ok(id);
+        }
+        let seen = self.see(merged, name, found)?;
+        let id = self.nodes.insert(seen)?;
+        self.nodes.attach(id, directory, name);
+        Ok(id)
     }
 
     /// Closes a kept directory if the parent replaced or removed one of its lowers.
     fn refresh(&mut self, id: NodeId, parent: &Merged, name: Name<'_>) -> Result<(), Errno> {
         if let Some(merged) = self.directories.get(id)
-            && !self.hidden.is_current(&merged, parent, name)?
+            && !self.layers.is_current(&merged, parent, name)?
         {
             self.directories.close(id);
         }
         Ok(())
     }
 
-    /// Ends the tie between a node and its name.
-    pub(crate) fn detach(&mut self, id: NodeId) {
-        self.nodes.detach(id);
-        self.directories.close(id);
-    }
-
     fn see(&self, merged: &Merged, name: Name<'_>, found: &Found) -> Result<Seen, Errno> {
-        use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR};
-        let kind = found.stat.kind();
-        let mut seen =
-            Seen { place: found.place, kind, inode: self.inode(&found.stat), owner: None };
-        if found.place.layer == UPPER && matches!(kind, TYPE_DIRECTORY | TYPE_REGULAR) {
-            let [origin, owner] = merged.upper().attributes(name, [ORIGIN, OWNER])?;
-            let origin = origin.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
-            seen.inode = origin.unwrap_or(seen.inode);
-            seen.owner = owner.and_then(|text| Owner::parse(&text));
+        let (place, kind) = (found.place, found.stat.kind());
+        let inode = self.inode(&found.stat);
+        let indexed = found.indexed.clone();
+        let mut seen = Seen { place, kind, inode, shown: None, indexed };
+        let keeps = matches!(kind, TYPE_DIRECTORY | TYPE_REGULAR);
+        if keeps && self.layers.has_ours(merged, place.layer) {
+            let file = match (&seen.indexed, self.indexes.get(place.layer)) {
+                (Some(key), Some(Some(index))) => index.directory.any(checked(key))?,
+                _ => merged.layer(place.layer)?.any(name)?,
+            };
+            seen.inode = Origin::read(&file)?.map_or(inode, |origin| origin.inode);
+            seen.shown = Shown::read(&file, kind)?;
+            seen.kind = seen.shown.map_or(kind, |shown| shown.kind);
         }
         Ok(seen)
     }
 
     /// Hands the guest an entry of `id`, which it will forget.
-    pub(crate) fn entry(&mut self, id: NodeId, stat: &Stat) -> Entry {
+    pub(crate) fn entry(&mut self, directory: NodeId, id: NodeId, stat: &Stat) -> Entry {
         self.nodes.looked_up(id);
-        let node = self.nodes.node_mut(id);
-        let (inode, owner) = (node.inode, node.owner);
-        let attr = self.attr(stat, inode, owner);
-        // Nothing may be believed for any time: the parent changes its files when it likes.
-        Entry { node: id, generation: 0, name_valid_ns: 0, attr_valid_ns: 0, attr }
+        let node = &*self.nodes.node_mut(id);
+        let own = node.place.layer == UPPER;
+        let steady = self.watches.is_steady(directory);
+        let directory_itself = node.is_directory();
+        let name_valid = steady || own;
+        let attr_valid = match directory_itself {
+            true => name_valid && self.watches.is_steady(id),
+            false => own || (steady && stat.links < 2),
+        };
+        let attr = self.attr(stat, id);
+        let ns = |valid| if valid { EVER_NS } else { 0 };
+        Entry {
+            node: id,
+            generation: 0,
+            name_valid_ns: ns(name_valid),
+            attr_valid_ns: ns(attr_valid),
+            attr,
+        }
     }
 
-    /// GETATTR.
-    pub(crate) fn get_attr(
-        &mut self,
-        id: NodeId,
-        handle: Option<Handle>,
-    ) -> Result<AttrReply, Errno> {
-        let stat = match handle.and_then(|handle| self.handles.file(handle).ok()) {
-            Some(open) if open.node == id => open.file.stat()?,
-            _ => self.stat(id)?,
+    /// How long the attributes of `id` may be believed, nanoseconds.
+    pub(crate) fn attr_valid_ns(&self, id: NodeId, stat: &Stat) -> u64 {
+        let Ok(node) = self.nodes.get(id) else { return 0 };
+        let valid = match (node.is_directory(), node.name()) {
+            (true, _) => self.watches.is_steady(id),
+            (false, _) if node.place.layer == UPPER => true,
+            (false, Some((parent, _))) => stat.links < 2 && self.watches.is_steady(parent),
+            (false, None) => false,
         };
+        if valid { EVER_NS } else { 0 }
+    }
+
+    /// Where the file `id` is.
+    pub(crate) fn at(&mut self, id: NodeId) -> Result<At, Errno> {
         let node = self.nodes.get(id)?;
-        Ok(AttrReply { valid_ns: 0, attr: self.attr(&stat, node.inode, node.owner) })
+        let place = node.place;
+        match &node.orphan {
+            Some(Orphan::InWork(name)) => {
+                return Ok(At { place: Where::Work, name: Arc::clone(name), parent: None });
+            }
+            Some(Orphan::Below(merged, name)) => {
+                let at = Where::Layer(Arc::clone(merged), place.layer);
+                return Ok(At { place: at, name: Arc::clone(name), parent: None });
+            }
+            Some(Orphan::Held(_)) => return Err(Errno::ESTALE),
+            None => {}
+        }
+        if let Some((merged, name)) = self.bindings.file(id) {
+            return Ok(At { place: Where::Layer(merged, place.layer), name, parent: None });
+        }
+        if let Some(key) = &node.indexed {
+            let name = Arc::clone(key);
+            return Ok(At { place: Where::Index(place.layer), name, parent: None });
+        }
+        let names = node.names().to_vec();
+        let single = names.len() == 1;
+        for (parent, name) in names {
+            let Ok(merged) = self.directory(parent) else { continue };
+            let Ok(directory) = merged.layer(place.layer) else { continue };
+            // The parent may have removed one of several names.
+            let here = |stat: &Stat| Place::new(place.layer, stat) == place;
+            if single || directory.stat(checked(&name))?.as_ref().is_some_and(here) {
+                let at = Where::Layer(merged, place.layer);
+                return Ok(At { place: at, name, parent: Some(parent) });
+            }
+        }
+        Err(Errno::ESTALE)
+    }
+
+    /// The directory and name of a place.
+    pub(crate) fn directory_of<'a>(
+        &'a self,
+        at: &'a At,
+    ) -> Result<(&'a Directory, Name<'a>), Errno> {
+        let directory = match &at.place {
+            Where::Layer(merged, layer) => merged.layer(*layer)?,
+            Where::Index(layer) => match self.indexes.get(*layer) {
+                Some(Some(index)) => &index.directory,
+                _ => return Err(Errno::ESTALE),
+            },
+            Where::Work => &self.work,
+        };
+        Ok((directory, checked(&at.name)))
     }
 
     /// The host's attributes of `id`, which is still the file the guest knows.
@@ -191,14 +327,24 @@ impl FileSpace {
         if id == NodeId::ROOT {
             return self.root.upper().stat_self();
         }
-        let node = self.nodes.get(id)?;
-        if !node.is_attached() {
-            return self.handles.of_node(id).ok_or(Errno::ESTALE)?.stat();
+        if let Some(file) = self.bindings.file(id) {
+            return file.0.layer(file.0.top)?.stat(checked(&file.1))?.ok_or(Errno::ESTALE);
         }
-        let (parent, name, place) = (node.parent, node.name(), node.place);
-        let merged = self.directory(parent)?;
-        let layer = merged.layer(place.layer).ok_or(Errno::ESTALE)?;
-        let stat = layer.stat(checked(&name))?.ok_or(Errno::ESTALE)?;
+        if let Some(merged) = self.bindings.directory(id) {
+            return match (&merged.upper, merged.lowers.first()) {
+                (Some(upper), _) => upper.stat_self(),
+                (None, Some(lower)) => lower.directory.stat_self(),
+                (None, None) => Err(Errno::ESTALE),
+            };
+        }
+        let node = self.nodes.get(id)?;
+        let place = node.place;
+        if let Some(Orphan::Held(file)) = &node.orphan {
+            return file.stat();
+        }
+        let at = self.at(id)?;
+        let (directory, name) = self.directory_of(&at)?;
+        let stat = directory.stat(name)?.ok_or(Errno::ESTALE)?;
         if Place::new(place.layer, &stat) == place { Ok(stat) } else { Err(Errno::ESTALE) }
     }
 
@@ -207,36 +353,11 @@ impl FileSpace {
         inode(self.upper_device, stat.device, stat.inode)
     }
 
-    pub(crate) fn attr(&self, stat: &Stat, inode: u64, owner: Option<Owner>) -> Attr {
-        let own = owner.unwrap_or_else(|| self.natural(stat));
-        let minor_major = |device: u64| {
-            let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-            minor & 0xff | major << 8 | (minor & !0xff) << 12
-        };
-        Attr {
-            inode,
-            size: stat.size,
-            blocks: stat.blocks,
-            accessed: stat.accessed,
-            modified: stat.modified,
-            changed: stat.changed,
-            mode: stat.kind() | own.mode,
-            links: if stat.is_directory() { 1 } else { stat.links },
-            uid: own.uid,
-            gid: own.gid,
-            device: minor_major(stat.special),
-            block_size: stat.block_size,
-            flags: 0,
-        }
-    }
-
-    /// What is shown without an attribute: the server's user is the administrator inside.
-    pub(crate) fn natural(&self, stat: &Stat) -> Owner {
-        let (uid, gid) = self.user;
-        Owner {
-            uid: if stat.uid == uid { 0 } else { stat.uid },
-            gid: if stat.gid == gid { 0 } else { stat.gid },
-            mode: stat.mode & 0o7777,
+    /// Ends the tie between a node and a name that is no longer its own.
+    pub(crate) fn forget_name(&mut self, directory: NodeId, name: Name<'_>) {
+        if let Some(id) = self.nodes.detach(directory, name) {
+            self.directories.close(id);
+            self.nodes.drop_unused(id);
         }
     }
 }
@@ -248,20 +369,4 @@ pub(crate) fn inode(upper_device: u64, device: u64, inode: u64) -> u64 {
     }
     let mixed = device.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
     inode ^ (mixed | 1) << 48
-}
-
-impl Owner {
-    /// Reads the attribute's value.
-    pub(crate) fn parse(text: &[u8]) -> Option<Owner> {
-        let mut parts = std::str::from_utf8(text).ok()?.split(':');
-        let uid = parts.next()?.parse().ok()?;
-        let gid = parts.next()?.parse().ok()?;
-        let mode = u32::from_str_radix(parts.next()?, 8).ok()? & 0o7777;
-        Some(Owner { uid, gid, mode })
-    }
-
-    /// The attribute's value.
-    pub(crate) fn text(self) -> Vec<u8> {
-        format!("{}:{}:{:o}", self.uid, self.gid, self.mode).into_bytes()
-    }
 }

@@ -122,9 +122,19 @@ impl Nodes {
         self.names.get(&directory)?.get(name.as_bytes()).copied()
     }
 
-    /// The nodes of all names known in `directory`.
-    pub(crate) fn children(&self, directory: NodeId) -> Vec<NodeId> {
-        self.names.get(&directory).map_or(Vec::new(), |names| names.values().copied().collect())
+    /// The names known in `directory`.
+    pub(crate) fn names_in(&self, directory: NodeId) -> Vec<(Arc<[u8]>, NodeId)> {
+        let names = self.names.get(&directory).into_iter().flatten();
+        names.map(|(name, id)| (Arc::clone(name), *id)).collect()
+    }
+
+    /// The names in work of all files without one inside.
+    pub(crate) fn orphans(&self) -> Vec<Arc<[u8]>> {
+        let in_work = |node: &Node| match &node.orphan {
+            Some(Orphan::InWork(name)) => Some(Arc::clone(name)),
+            _ => None,
+        };
+        self.nodes.values().filter_map(in_work).collect()
     }
 
     /// The node of a file that is no directory, under whatever name.

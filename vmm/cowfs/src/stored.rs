@@ -14,6 +14,8 @@ const REDIRECT: &[u8] = b"user.portspace.redirect";
 const PENDING: &[u8] = b"user.portspace.pending";
 /// Owner, mode, type and device number as shown inside (containers/storage, fuse-overlayfs).
 const OVERRIDE: &[u8] = b"user.containers.override_stat";
+/// The directory holds regular files that stand for something else: its listing has to look.
+const DISGUISES: &[u8] = b"user.portspace.disguises";
 /// Before the names of attributes that the guest set and the host may not have.
 const INSIDE: &[u8] = b"user.portspace.inside.";
 /// overlayfs's mark of an opaque directory: for the administrator's mounts, and for a user's.
@@ -148,6 +150,15 @@ pub(crate) fn pending(file: &impl Attributes) -> Result<u32, Errno> {
 
 pub(crate) fn set_pending(file: &impl Attributes, names: u32) -> Result<(), Errno> {
     file.set_attribute(PENDING, names.to_string().as_bytes(), 0)
+}
+
+/// Notes that regular files in `directory` may be shown as something else.
+pub(crate) fn mark_disguises(directory: &impl Attributes) -> Result<(), Errno> {
+    directory.set_attribute(DISGUISES, b"y", 0)
+}
+
+pub(crate) fn has_disguises(directory: &impl Attributes) -> bool {
+    matches!(directory.attribute(DISGUISES), Ok(Some(_)))
 }
 
 /// Which of overlayfs's two marks this server may write.

@@ -143,6 +143,12 @@ impl Entry {
     /// Bytes on the wire.
     pub const SIZE: usize = 40 + Attr::SIZE;
 
+    /// That there is no such name, and how long the client may believe it, nanoseconds.
+    pub fn absent(name_valid_ns: u64) -> Entry {
+        let attr = Attr::default();
+        Entry { node: NodeId(0), generation: 0, name_valid_ns, attr_valid_ns: 0, attr }
+    }
+
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         out.put_u64(self.node.0);
         out.put_u64(self.generation);
