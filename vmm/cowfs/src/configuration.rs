@@ -1,20 +1,83 @@
 //! What a file space is made of, and why it cannot be opened.
 
-use crate::host::Directory;
+use crate::bindings::{Binding, Bindings};
+use crate::host::{Attributes, Directory, File, Stat};
+use crate::index::Index;
+use crate::layer::{Crossing, Kind, Layers, Lower, Place, UPPER};
+use crate::node::Seen;
+use crate::quota::Quota;
+use crate::role::{Role, View};
+use crate::stored::{Marks, Shown};
 use fuse::{Errno, Name};
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where a space's files are.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Directories the space reads, topmost first; none for an empty tree. Never written.
-    pub lowers: Vec<PathBuf>,
+    pub lowers: Vec<LowerLayer>,
     /// The directory the space writes; it must exist and belong to this space alone.
     pub upper: PathBuf,
     /// A directory beside `upper`, on its file system, for what is being made.
     pub work: PathBuf,
+    /// For whom the files are served.
+    pub view: View,
+    /// Paths from the root that do not exist inside, wherever the parent moves what is there.
+    pub masks: Vec<PathBuf>,
+    /// File systems below the root of which something is seen.
+    pub crossing: Crossing,
+    /// Files of the parent at places inside, in order.
+    pub bindings: Vec<Binding>,
+    /// Most bytes of upper and work: ENOSPC beyond.
+    pub quota: Option<u64>,
+    /// Whether the client takes notifications: it may cache what the parent can change.
+    pub notify: bool,
     /// What a guest can make the server hold.
     pub limits: Limits,
+}
+
+impl Config {
+    /// A guest's space over `lowers`, with nothing hidden and no bounds but the usual ones.
+    pub fn new(lowers: Vec<LowerLayer>, upper: PathBuf, work: PathBuf) -> Config {
+        Config {
+            lowers,
+            upper,
+            work,
+            view: View::Guest,
+            masks: Vec::new(),
+            crossing: Crossing::All,
+            bindings: Vec::new(),
+            quota: None,
+            notify: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A directory that a space reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LowerLayer {
+    /// The parent's tree, which may change at any time.
+    Live(PathBuf),
+    /// The upper of an earlier space, which nobody writes any more.
+    Sealed {
+        /// Its files.
+        files: PathBuf,
+        /// Its hard links: the directory `index` of the earlier space's work, if it had any.
+        index: Option<PathBuf>,
+    },
+}
+
+impl LowerLayer {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        match self {
+            LowerLayer::Live(path) | LowerLayer::Sealed { files: path, .. } => path,
+        }
+    }
 }
 
 /// What a guest can make the server hold.
@@ -48,7 +111,7 @@ pub enum OpenFailure {
         path.display()
     )]
     Directory {
-        /// "lower", "upper" or "work".
+        /// "lower", "upper", "work", "index" or "bound".
         role: &'static str,
         /// As configured.
         path: PathBuf,
@@ -75,6 +138,14 @@ pub enum OpenFailure {
         work: PathBuf,
         /// The upper directory, as configured.
         upper: PathBuf,
+    },
+    /// Something cannot be bound to its place.
+    #[error("cannot bind to {} inside: {source}; name another place, below a directory", path.display())]
+    Bind {
+        /// The place inside, as configured.
+        path: PathBuf,
+        /// Why not.
+        source: Errno,
     },
     /// Two of the directories are the same one.
     #[error("{} is named twice; upper, work and each lower must be directories of their own", path.display())]
@@ -108,10 +179,19 @@ pub enum OpenFailure {
 /// The directories of a [`Config`], open, locked and fit.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) lowers: Vec<Directory>,
     pub(crate) upper: Directory,
     pub(crate) work: Directory,
+    pub(crate) upper_device: u64,
+    pub(crate) root_seen: Seen,
+    pub(crate) layers: Layers,
+    pub(crate) role: Role,
+    pub(crate) indexes: Vec<Option<Index>>,
+    pub(crate) bindings: Bindings,
+    pub(crate) quota: Option<Arc<Quota>>,
 }
+
+/// The name, in work, of the directory that holds the hard links.
+const INDEX: &[u8] = b"index";
 
 impl Config {
     pub(crate) fn open(&self) -> Result<Opened, OpenFailure> {
@@ -123,27 +203,113 @@ impl Config {
         }
         let work = root("work", &self.work)?;
         let lowers: Result<Vec<_>, _> =
-            self.lowers.iter().map(|path| root("lower", path)).collect();
-        let opened = Opened { lowers: lowers?, upper, work };
-        self.check_apart(&opened)?;
-        clean(&opened.work)
-            .map_err(|source| OpenFailure::Unclean { path: self.work.clone(), source })?;
-        self.check_fit(&opened.work)?;
-        Ok(opened)
+            self.lowers.iter().map(|lower| root("lower", lower.path())).collect();
+        let lowers = lowers?;
+        let hidden = self.check_apart(&upper, &work, &lowers)?;
+        let unclean = |source| OpenFailure::Unclean { path: self.work.clone(), source };
+        clean(&work).map_err(unclean)?;
+        let marks = self.check_fit(&work)?;
+        let layers = self.layers(lowers, hidden, marks)?;
+        let indexes = self.indexes(&work)?;
+        let stat = upper.stat_self().map_err(|errno| failed(io_error(errno)))?;
+        let role = Role::new(self.view);
+        let shown = Shown::read(&upper, stat.kind()).ok().flatten();
+        let root_seen = Seen {
+            place: Place::new(UPPER, &stat),
+            kind: stat.kind(),
+            inode: stat.inode,
+            shown: shown.map(|kept| role.from_kept(kept)),
+            indexed: None,
+        };
+        let quota = self.quota.map(|limit| Quota::new(limit, &[&upper, &work]).map(Arc::new));
+        Ok(Opened {
+            upper_device: stat.device,
+            root_seen,
+            layers,
+            role,
+            indexes,
+            bindings: Bindings::open(&self.bindings)?,
+            quota: quota.transpose().map_err(|errno| failed(io_error(errno)))?,
+            upper,
+            work,
+        })
     }
 
-    fn check_apart(&self, opened: &Opened) -> Result<(), OpenFailure> {
-        let paths = [&self.upper, &self.work].into_iter().chain(&self.lowers);
-        let directories = [&opened.upper, &opened.work].into_iter().chain(&opened.lowers);
+    fn layers(
+        &self,
+        lowers: Vec<Directory>,
+        mut hidden: Vec<(u64, u64)>,
+        marks: Marks,
+    ) -> Result<Layers, OpenFailure> {
+        let mut roots = Vec::new();
+        let mut kinds = Vec::new();
+        for (number, (directory, lower)) in lowers.into_iter().zip(&self.lowers).enumerate() {
+            let stat = stat(&directory, lower.path())?;
+            let place = Place::new(UPPER + 1 + number, &stat);
+            roots.push(Lower { place, directory: Arc::new(directory) });
+            kinds.push(match lower {
+                LowerLayer::Live(_) => Kind::Live,
+                LowerLayer::Sealed { .. } => Kind::Sealed,
+            });
+        }
+        let mut masks: HashMap<Vec<u8>, Vec<Box<[u8]>>> = HashMap::new();
+        let mut held = Vec::new();
+        for mask in &self.masks {
+            let path = mask.strip_prefix("/").unwrap_or(mask);
+            let Some(name) = path.file_name() else { continue };
+            let above = path.parent().unwrap_or(Path::new(""));
+            let names = masks.entry(above.as_os_str().as_bytes().to_vec()).or_default();
+            names.push(name.as_bytes().into());
+            for lower in self.lowers.iter().filter(|lower| matches!(lower, LowerLayer::Live(_))) {
+                if let Some((file, stat)) = File::hold_path(&lower.path().join(path)) {
+                    hidden.push((stat.device, stat.inode));
+                    held.push(file);
+                }
+            }
+        }
+        let crossing = self.crossing.clone();
+        Ok(Layers { roots, kinds, marks, hidden, held, own_device: None, masks, crossing })
+    }
+
+    fn indexes(&self, work: &Directory) -> Result<Vec<Option<Index>>, OpenFailure> {
+        let name = Name::new(INDEX).expect("a name");
+        let made = match work.make_directory(name, 0o700) {
+            Err(Errno::EEXIST) => Ok(()),
+            made => made,
+        };
+        made.map_err(|source| OpenFailure::Unclean { path: self.work.clone(), source })?;
+        let own = self.work.join("index");
+        let paths = self.lowers.iter().map(|lower| match lower {
+            LowerLayer::Sealed { index, .. } => index.clone(),
+            LowerLayer::Live(_) => None,
+        });
+        let paths = std::iter::once(Some(own)).chain(paths);
+        paths
+            .map(|path| {
+                let Some(path) = path else { return Ok(None) };
+                Index::open(&path).map(Some).map_err(|source| OpenFailure::Directory {
+                    role: "index",
+                    path,
+                    source,
+                })
+            })
+            .collect()
+    }
+
+    /// The directories that are the space's own, which no layer shows.
+    fn check_apart(
+        &self,
+        upper: &Directory,
+        work: &Directory,
+        lowers: &[Directory],
+    ) -> Result<Vec<(u64, u64)>, OpenFailure> {
+        let paths = [&*self.upper, &*self.work];
+        let paths = paths.into_iter().chain(self.lowers.iter().map(LowerLayer::path));
         let mut seen = Vec::new();
-        for (path, directory) in paths.zip(directories) {
-            let stat = directory.stat_self().map_err(|errno| OpenFailure::Directory {
-                role: "layer's",
-                path: path.clone(),
-                source: std::io::Error::from_raw_os_error(errno.number()),
-            })?;
+        for (path, directory) in paths.zip([upper, work].into_iter().chain(lowers)) {
+            let stat = stat(directory, path)?;
             if seen.contains(&(stat.device, stat.inode)) {
-                return Err(OpenFailure::Twice { path: path.clone() });
+                return Err(OpenFailure::Twice { path: path.to_owned() });
             }
             seen.push((stat.device, stat.inode));
         }
@@ -151,11 +317,12 @@ impl Config {
             let (work, upper) = (self.work.clone(), self.upper.clone());
             return Err(OpenFailure::Apart { work, upper });
         }
-        Ok(())
+        seen.truncate(2);
+        Ok(seen)
     }
 
     /// Finds out before the first write whether whiteouts and attributes can be kept.
-    fn check_fit(&self, work: &Directory) -> Result<(), OpenFailure> {
+    fn check_fit(&self, work: &Directory) -> Result<Marks, OpenFailure> {
         let unfit = |what| {
             let path = self.work.clone();
             move |source| OpenFailure::Unfit { path, what, source }
@@ -164,8 +331,21 @@ impl Config {
         let name = Name::new(&probe).expect("a staged name is a name");
         work.make_whiteout(name).map_err(unfit("whiteouts"))?;
         work.remove(name).map_err(unfit("whiteouts"))?;
-        work.set_opaque().map_err(unfit("user.* attributes"))
+        Marks::User.set_opaque(work).map_err(unfit("user.* attributes"))?;
+        Ok(Marks::probe(work))
     }
+}
+
+fn io_error(errno: Errno) -> std::io::Error {
+    std::io::Error::from_raw_os_error(errno.number())
+}
+
+fn stat(directory: &Directory, path: &Path) -> Result<Stat, OpenFailure> {
+    directory.stat_self().map_err(|errno| OpenFailure::Directory {
+        role: "layer's",
+        path: path.to_owned(),
+        source: io_error(errno),
+    })
 }
 
 fn root(role: &'static str, path: &Path) -> Result<Directory, OpenFailure> {

@@ -1,11 +1,11 @@
 //! Open files and directories.
 
-use crate::host::File;
-use crate::layer::UPPER;
+use crate::host::{Access, File};
+use crate::layer::{Place, UPPER};
 use crate::listing::Listing;
 use crate::lookup;
 use crate::node::checked;
-use crate::space::FileSpace;
+use crate::space::State;
 use fuse::dirent::{Dirent, ListingWriter};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
 use fuse::request::{ReadDir, open_flags};
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most bytes of one READ.
-const MAX_READ: usize = 4 << 20;
+pub(crate) const MAX_READ: usize = 4 << 20;
 
 /// A file the guest has open.
 #[derive(Clone, Debug)]
@@ -81,8 +81,12 @@ impl Handles {
         }
     }
 
-    pub(crate) fn close(&mut self, handle: Handle) -> Result<(), Errno> {
-        self.open.remove(&handle).map(|_| ()).ok_or(Errno::EBADF)
+    /// Closes it; gives the node it was of.
+    fn close(&mut self, handle: Handle) -> Result<NodeId, Errno> {
+        match self.open.remove(&handle).ok_or(Errno::EBADF)? {
+            Open::File(file) => Ok(file.node),
+            Open::Directory(directory) => Ok(directory.node),
+        }
     }
 
     /// A file through which the node is open, one that may be written before others.
@@ -110,57 +114,86 @@ impl Handles {
     }
 }
 
-impl FileSpace {
+impl State {
     /// OPEN: a file opened to be written is copied up now.
-    pub(crate) fn open_file(&mut self, id: NodeId, flags: u32) -> Result<Opened, Errno> {
+    pub(crate) fn open_file(
+        &mut self,
+        id: NodeId,
+        flags: u32,
+        kill_set_id: bool,
+    ) -> Result<Opened, Errno> {
         self.handles.room()?;
-        let node = self.nodes.get(id)?;
-        match node.kind {
+        match self.nodes.get(id)?.kind {
             TYPE_REGULAR => {}
             TYPE_DIRECTORY => return Err(Errno::EISDIR),
             TYPE_SYMLINK => return Err(Errno::ELOOP),
             // The guest's own kernel serves FIFOs, sockets and devices.
             _ => return Err(Errno::ENXIO),
         }
-        if !node.is_attached() {
-            return Err(Errno::ESTALE);
-        }
-        let (parent, name) = (node.parent, node.name());
         let truncate = flags & open_flags::TRUNCATE != 0;
         let writable = truncate || flags & open_flags::ACCESS_MODE != open_flags::READ_ONLY;
-        let merged = match writable {
-            true => self.copy_up(id, if truncate { 0 } else { u64::MAX })?,
-            false => self.directory(parent)?,
-        };
+        if writable {
+            self.copy_up(id, if truncate { 0 } else { u64::MAX })?;
+        }
         let place = self.nodes.get(id)?.place;
-        let layer = merged.layer(place.layer).ok_or(Errno::ESTALE)?;
-        let file = layer.file(checked(&name), writable)?;
-        if place.layer != UPPER && crate::layer::Place::new(place.layer, &file.stat()?) != place {
+        let access = match (writable, place.layer) {
+            (true, _) => Access::Write,
+            (false, UPPER) => Access::Read,
+            (false, _) => Access::ReadQuietly,
+        };
+        let file = self.open_at(id, access)?;
+        let stat = file.stat()?;
+        if Place::new(place.layer, &stat) != place {
             return Err(Errno::ESTALE);
         }
         if truncate {
-            file.truncate(0)?;
+            if kill_set_id {
+                self.kill_set_id(id)?;
+            }
+            match &self.quota {
+                Some(quota) => quota.truncate(&file, 0)?,
+                None => file.truncate(0)?,
+            }
         }
-        Ok(self.handles.add_file(id, file, writable))
+        let keep = self.attr_valid_ns(id, &stat) > 0;
+        Ok(self.add_file(id, file, writable, keep))
     }
 
-    /// READ: appends to `out`.
-    pub(crate) fn read(
-        &mut self,
-        handle: Handle,
-        offset: u64,
-        size: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Errno> {
+    /// A new file, which nobody else has open.
+    pub(crate) fn open_new(&mut self, id: NodeId, file: File) -> Opened {
+        self.add_file(id, file, true, true)
+    }
+
+    fn add_file(&mut self, node: NodeId, file: File, writable: bool, keep: bool) -> Opened {
+        let kept = if keep { Opened::KEEP_CACHE } else { 0 };
+        self.nodes.opened(node);
+        let open = OpenFile { node, file: Arc::new(file), writable };
+        self.handles.add(Open::File(open), kept | Opened::NO_FLUSH)
+    }
+
+    /// RELEASE and RELEASEDIR.
+    pub(crate) fn release(&mut self, handle: Handle) -> Result<(), Errno> {
+        let node = self.handles.close(handle)?;
+        self.nodes.closed(node);
+        Ok(())
+    }
+
+    /// The file of a READ.
+    pub(crate) fn readable(&self, handle: Handle, offset: u64) -> Result<Arc<File>, Errno> {
         let open = self.handles.file(handle)?;
         if offset > i64::MAX as u64 {
             return Err(Errno::EINVAL);
         }
-        open.file.read(offset, size.min(MAX_READ), out)
+        Ok(Arc::clone(&open.file))
     }
 
-    /// WRITE.
-    pub(crate) fn write(&mut self, handle: Handle, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+    /// The file of a WRITE.
+    pub(crate) fn writable(
+        &mut self,
+        handle: Handle,
+        offset: u64,
+        kill_set_id: bool,
+    ) -> Result<Arc<File>, Errno> {
         let open = self.handles.file(handle)?;
         if !open.writable {
             return Err(Errno::EBADF);
@@ -168,23 +201,27 @@ impl FileSpace {
         if offset > i64::MAX as u64 {
             return Err(Errno::EFBIG);
         }
-        Ok(open.file.write(offset, data)? as u32)
+        let (node, file) = (open.node, Arc::clone(&open.file));
+        if kill_set_id {
+            self.kill_set_id(node)?;
+        }
+        Ok(file)
     }
 
-    /// FSYNC: the bytes, and the name if the file is new in the upper.
-    pub(crate) fn sync_file(&mut self, handle: Handle, data_only: bool) -> Result<(), Errno> {
-        let open = self.handles.file(handle)?.clone();
-        if !open.writable {
-            return Ok(());
-        }
-        open.file.sync(data_only)?;
-        match self.nodes.get(open.node) {
-            Ok(node) if node.is_attached() => {
-                let parent = node.parent;
-                self.directory(parent)?.upper.as_ref().map_or(Ok(()), |upper| upper.sync())
+    /// The file of an FSYNC, whose names are synced now if it is new in the upper.
+    pub(crate) fn file_to_sync(&mut self, handle: Handle) -> Result<Arc<File>, Errno> {
+        let open = self.handles.file(handle)?;
+        let (node, writable, file) = (open.node, open.writable, Arc::clone(&open.file));
+        if writable {
+            // The host's journal orders a name before the sync of the directory it is in.
+            file.sync(false)?;
+            for (parent, _) in self.nodes.get(node)?.names().to_vec() {
+                if let Some(upper) = &self.directory(parent)?.upper {
+                    upper.sync()?;
+                }
             }
-            _ => Ok(()),
         }
+        Ok(file)
     }
 
     /// LSEEK.
@@ -200,11 +237,63 @@ impl FileSpace {
         }
     }
 
+    /// FALLOCATE: reserving, punching holes, zeroing.
+    pub(crate) fn allocate(
+        &mut self,
+        handle: Handle,
+        offset: u64,
+        length: u64,
+        mode: u32,
+    ) -> Result<(), Errno> {
+        const KEEP_SIZE: u32 = 1;
+        const PUNCH_HOLE: u32 = 2;
+        const ZERO_RANGE: u32 = 0x10;
+        if mode & !(KEEP_SIZE | PUNCH_HOLE | ZERO_RANGE) != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let end = offset.checked_add(length).ok_or(Errno::EFBIG)?;
+        if end > i64::MAX as u64 {
+            return Err(Errno::EFBIG);
+        }
+        let file = self.writable(handle, offset, false)?;
+        match &self.quota {
+            Some(quota) => quota.allocate(&file, mode, offset, length),
+            None => file.allocate(mode, offset, length),
+        }
+    }
+
+    /// COPY_FILE_RANGE.
+    pub(crate) fn copy_range(
+        &mut self,
+        (from, from_offset): (Handle, u64),
+        (to, to_offset): (Handle, u64),
+        length: u64,
+    ) -> Result<u32, Errno> {
+        let from = self.readable(from, from_offset)?;
+        let to = self.writable(to, to_offset, false)?;
+        // The reply has 32 bits for the count.
+        let length = length.min(1 << 30);
+        if let Some(quota) = &self.quota {
+            quota.admit(length)?;
+        }
+        let copied = from.copy_range(from_offset, &to, to_offset, length)?;
+        if let Some(quota) = &self.quota {
+            quota.take(copied);
+        }
+        Ok(copied as u32)
+    }
+
     /// OPENDIR.
     pub(crate) fn open_directory(&mut self, id: NodeId) -> Result<Opened, Errno> {
         self.handles.room()?;
         self.directory(id)?;
-        Ok(self.handles.add(Open::Directory(OpenDirectory { node: id, listing: None })))
+        let flags = match self.watches.is_steady(id) {
+            true => Opened::CACHE_DIRECTORY | Opened::KEEP_CACHE,
+            false => 0,
+        };
+        self.nodes.opened(id);
+        let open = Open::Directory(OpenDirectory { node: id, listing: None });
+        Ok(self.handles.add(open, flags))
     }
 
     /// FSYNCDIR.
@@ -230,7 +319,7 @@ impl FileSpace {
             Some(listing) if read.offset > 0 => listing,
             _ => {
                 let device = self.upper_device;
-                Listing::of(&self.hidden, &merged, self.listing_limit, |of, raw| {
+                Listing::of(&self.layers, &merged, self.listing_limit, |of, raw| {
                     lookup::inode(device, of, raw)
                 })?
             }
@@ -252,16 +341,17 @@ impl FileSpace {
             }
             let entry = match plus && offset > 1 {
                 // A name that vanished or cannot be looked at is listed without its file.
-                true => self
-                    .hidden
-                    .find(&merged, checked(dirent.name))
-                    .and_then(|sight| sight.found())
-                    .and_then(|found| self.adopt(id, &merged, checked(dirent.name), &found))
-                    .ok(),
+                true => self.look(id, &merged, checked(dirent.name)).ok().flatten(),
                 false => None,
             };
-            let inode = entry.as_ref().map_or(dirent.inode, |entry| entry.attr.inode);
-            let dirent = Dirent { inode, ..dirent };
+            let dirent = match &entry {
+                Some(entry) => Dirent {
+                    inode: entry.attr.inode,
+                    kind: (entry.attr.file_type() >> 12) as u8,
+                    ..dirent
+                },
+                None => dirent,
+            };
             let pushed = match plus {
                 true => writer.push_plus(entry.as_ref(), &dirent),
                 false => writer.push(&dirent),

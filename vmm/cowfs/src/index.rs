@@ -119,9 +119,9 @@ impl State {
         if let Some(id) = self.nodes.at(place) {
             // Still known to the guest, perhaps open: an orphan now.
             let (staged, ()) = self.stage(|state, temporary| {
-                let index = state.own_index();
-                let from = checked(key);
-                index.directory.link(from, &state.work, temporary)
+                let State { indexes, work, .. } = state;
+                let index = indexes[UPPER].as_ref().expect("the upper's index is opened with it");
+                index.directory.link(checked(key), work, temporary)
             })?;
             let node = self.nodes.node_mut(id);
             node.indexed = None;

@@ -193,6 +193,8 @@ pub(crate) struct Layers {
     /// Files of the host that no layer shows, by device and inode: the space's own directories
     /// and what is masked, wherever the parent moves it.
     pub(crate) hidden: Vec<(u64, u64)>,
+    /// Keeps what is hidden from giving its number to another file.
+    pub(crate) held: Vec<crate::host::File>,
     /// The device of the file system through which this very server is reached.
     pub(crate) own_device: Option<u64>,
     /// Names that are masked, by the directory's path below the root.

@@ -1,12 +1,13 @@
 //! The names of a merged directory, each once, as one picture taken when a listing starts.
 
-use crate::host::Stat;
-use crate::layer::{Hidden, Merged, UPPER};
+use crate::host::{Directory, Stat};
+use crate::layer::{Layers, Merged, UPPER};
+use crate::stored::{self, Shown};
 use fuse::dirent::Dirent;
 use fuse::{Errno, Name};
 use std::collections::HashMap;
 
-const CHARACTER: u8 = 2;
+const CHARACTER: u8 = Dirent::CHARACTER;
 
 /// One name of a listing.
 #[derive(Clone, Copy, Debug)]
@@ -30,25 +31,32 @@ impl Listing {
     ///
     /// `inode` makes an inode number for programs out of one of the device given.
     pub(crate) fn of(
-        hidden: &Hidden,
+        layers_seen: &Layers,
         merged: &Merged,
         limit: usize,
         inode: impl Fn(u64, u64) -> u64,
     ) -> Result<Listing, Errno> {
         let mut listing = Listing::default();
         let mut seen: HashMap<Box<[u8]>, Option<usize>> = HashMap::new();
+        let disguises = merged.is_layered()
+            && merged.upper.as_ref().is_some_and(|upper| stored::has_disguises(upper));
         let layers = usize::from(merged.upper.is_some()) + merged.lowers.len();
-        let lowers = merged.lowers.iter().map(|lower| (lower.place.layer, &lower.directory));
-        for (layer, directory) in merged.upper.iter().map(|dir| (UPPER, dir)).chain(lowers) {
+        let lowers = merged.lowers.iter().map(|lower| (lower.place.layer, &*lower.directory));
+        for (layer, directory) in merged.upper.iter().map(|dir| (merged.top, dir)).chain(lowers) {
             let device = directory.stat_self()?.device;
             let mut failure = None;
             directory.list(|name, raw, kind| {
                 if failure.is_some() {
                     return;
                 }
-                let device_inode = (device, raw);
-                let gone = hidden.0.contains(&device_inode)
-                    || (kind == CHARACTER && is_whiteout(directory.stat(name)));
+                let whiteouts = layers_seen.has_ours(merged, layer);
+                let gone = layers_seen.hidden.contains(&(device, raw))
+                    || layers_seen.is_unlisted(merged, name, layer)
+                    || (whiteouts && kind == CHARACTER && is_whiteout(directory.stat(name)));
+                let kind = match disguises && layer == UPPER && kind == Dirent::REGULAR {
+                    true => disguise(directory, name).unwrap_or(kind),
+                    false => kind,
+                };
                 let fresh = layers == 1
                     || listing.is_new(&mut seen, name, gone, || (inode(device, raw), kind));
                 if !fresh || gone {
@@ -112,4 +120,11 @@ impl Listing {
 
 fn is_whiteout(stat: Result<Option<Stat>, Errno>) -> bool {
     matches!(stat, Ok(Some(stat)) if stat.is_whiteout())
+}
+
+/// The type of a regular file that stands for something else.
+fn disguise(directory: &Directory, name: Name<'_>) -> Option<u8> {
+    let file = directory.any(name).ok()?;
+    let shown = Shown::read(&file, fuse::record::TYPE_REGULAR).ok()??;
+    Some((shown.kind >> 12) as u8)
 }

@@ -1,6 +1,6 @@
 //! The file space: requests in, replies out.
 
-use crate::configuration::{Config, OpenFailure, Role};
+use crate::configuration::{Config, OpenFailure};
 use crate::files::Handles;
 use crate::host::{Directory, File, Inotify};
 use crate::index::Index;
@@ -8,6 +8,7 @@ use crate::layer::{Layers, Merged, UPPER};
 use crate::lookup::OpenDirectories;
 use crate::node::{Nodes, Seen};
 use crate::quota::Quota;
+use crate::role::Role;
 use crate::watch::Watches;
 use fuse::request::Rejected;
 use fuse::session::Offer;
@@ -123,6 +124,7 @@ impl FileSpace {
             quota: opened.quota,
         };
         state.watch_root();
+        state.bind_all().map_err(|(path, source)| OpenFailure::Bind { path, source })?;
         Ok(FileSpace { state: Mutex::new(state), notifications: inotify.map(Notifications) })
     }
 
@@ -244,6 +246,10 @@ impl State {
             self.discard_name(&name);
         }
         self.watch_root();
+        if self.bind_all().is_err() {
+            // What cannot be bound any more is not there; the space goes on.
+            self.counters.refused += 1;
+        }
     }
 
     fn forget(&mut self, request: &Request<'_>) {

@@ -23,6 +23,14 @@ impl File {
         File(fd)
     }
 
+    /// Keeps hold of what the user named by a path, for nothing but its `stat`.
+    pub(crate) fn hold_path(path: &std::path::Path) -> Option<(File, Stat)> {
+        let flags = fs::OFlags::PATH | fs::OFlags::CLOEXEC;
+        let file = File(fs::open(path, flags, fs::Mode::empty()).ok()?);
+        let stat = file.stat().ok()?;
+        Some((file, stat))
+    }
+
     pub(crate) fn stat(&self) -> Result<Stat, Errno> {
         fs::statx(&self.0, c"", AtFlags::EMPTY_PATH, Stat::MASK)
             .map(|stat| Stat::from(&stat))
