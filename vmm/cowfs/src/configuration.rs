@@ -1,7 +1,7 @@
 //! What a file space is made of, and why it cannot be opened.
 
 use crate::bindings::{Binding, Bindings};
-use crate::host::{Attributes, Directory, File, Stat};
+use crate::host::{Directory, File, Stat};
 use crate::index::Index;
 use crate::layer::{Crossing, Kind, Layers, Lower, Place, UPPER};
 use crate::node::Seen;

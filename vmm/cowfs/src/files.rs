@@ -56,15 +56,11 @@ impl Handles {
         if self.open.len() < self.limit { Ok(()) } else { Err(Errno::ENFILE) }
     }
 
-    fn add(&mut self, open: Open) -> Opened {
+    fn add(&mut self, open: Open, flags: u32) -> Opened {
         let handle = Handle(self.next);
         self.next += 1;
         self.open.insert(handle, open);
-        Opened { handle, flags: 0, backing: 0 }
-    }
-
-    pub(crate) fn add_file(&mut self, node: NodeId, file: File, writable: bool) -> Opened {
-        self.add(Open::File(OpenFile { node, file: Arc::new(file), writable }))
+        Opened { handle, flags, backing: 0 }
     }
 
     pub(crate) fn file(&self, handle: Handle) -> Result<&OpenFile, Errno> {

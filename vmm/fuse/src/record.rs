@@ -17,7 +17,7 @@ impl NodeId {
 pub struct Handle(pub u64);
 
 /// A time stamp since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Time {
     /// Seconds; negative before 1970.
     pub seconds: i64,
