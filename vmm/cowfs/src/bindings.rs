@@ -130,13 +130,8 @@ impl State {
         let (merged, place) = match &bound {
             Bound::Directory(merged) | Bound::File(merged, _) => (merged, merged.bound_place(stat)),
         };
-        let seen = Seen {
-            place,
-            kind: stat.kind(),
-            inode: self.inode(stat),
-            shown: None,
-            indexed: None,
-        };
+        let seen =
+            Seen { place, kind: stat.kind(), inode: self.inode(stat), shown: None, indexed: None };
         let merged = Arc::clone(merged);
         let id = self.nodes.insert(seen)?;
         self.nodes.attach(id, directory, name);

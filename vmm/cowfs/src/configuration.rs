@@ -268,7 +268,7 @@ impl Config {
             }
         }
         let crossing = self.crossing.clone();
-        Ok(Layers { roots, kinds, marks, hidden, held, own_device: None, masks, crossing })
+        Ok(Layers { roots, kinds, marks, hidden, _held: held, own_device: None, masks, crossing })
     }
 
     fn indexes(&self, work: &Directory) -> Result<Vec<Option<Index>>, OpenFailure> {

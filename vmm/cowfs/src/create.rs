@@ -273,11 +273,7 @@ impl State {
     }
 
     /// The upper of `directory`, in which `name` is not there; and whether it is a whiteout.
-    fn absent(
-        &mut self,
-        directory: NodeId,
-        name: Name<'_>,
-    ) -> Result<(Arc<Merged>, bool), Errno> {
+    fn absent(&mut self, directory: NodeId, name: Name<'_>) -> Result<(Arc<Merged>, bool), Errno> {
         let merged = self.directory(directory)?;
         if self.bindings.at(directory, name).is_some() {
             return Err(Errno::EEXIST);

@@ -194,7 +194,7 @@ pub(crate) struct Layers {
     /// and what is masked, wherever the parent moves it.
     pub(crate) hidden: Vec<(u64, u64)>,
     /// Keeps what is hidden from giving its number to another file.
-    pub(crate) held: Vec<crate::host::File>,
+    pub(crate) _held: Vec<crate::host::File>,
     /// The device of the file system through which this very server is reached.
     pub(crate) own_device: Option<u64>,
     /// Names that are masked, by the directory's path below the root.
@@ -406,7 +406,8 @@ impl Layers {
         for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
             // A redirect comes from a disk that may be damaged: a name or nothing.
             let Ok(name) = Name::new(part) else { return Ok(Vec::new()) };
-            let masked = self.masks.get(&at).is_some_and(|names| names.iter().any(|m| **m == *part));
+            let masked =
+                self.masks.get(&at).is_some_and(|names| names.iter().any(|m| **m == *part));
             if masked || lowers.is_empty() {
                 return Ok(Vec::new());
             }

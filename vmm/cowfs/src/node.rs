@@ -52,10 +52,6 @@ impl Node {
         &self.names
     }
 
-    pub(crate) fn is_attached(&self) -> bool {
-        !self.names.is_empty()
-    }
-
     pub(crate) fn is_directory(&self) -> bool {
         self.kind == TYPE_DIRECTORY
     }
@@ -185,9 +181,9 @@ impl Nodes {
         if names.is_empty() {
             self.names.remove(&directory);
         }
-        self.node_mut(id).names.retain(|(parent, known)| {
-            *parent != directory || **known != *name.as_bytes()
-        });
+        self.node_mut(id)
+            .names
+            .retain(|(parent, known)| *parent != directory || **known != *name.as_bytes());
         self.node_mut(directory).children -= 1;
         self.drop_unused(directory);
         Some(id)

@@ -34,11 +34,7 @@ impl Quota {
         if bytes.max(4096) > self.left() { Err(Errno::ENOSPC) } else { Ok(()) }
     }
 
-    fn count<T>(
-        &self,
-        file: &File,
-        change: impl FnOnce() -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
+    fn count<T>(&self, file: &File, change: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
         let before = file.stat()?.blocks;
         let changed = change();
         let after = file.stat()?.blocks;
@@ -116,10 +112,11 @@ fn usage(root: &Directory) -> Result<u64, Errno> {
     for name in names {
         let name = fuse::Name::new(&name)?;
         let Some(stat) = root.stat(name)? else { continue };
-        bytes += stat.blocks * 512 / u64::from(stat.links.max(1)).min(match stat.is_directory() {
-            true => 1,
-            false => u64::MAX,
-        });
+        bytes += stat.blocks * 512
+            / u64::from(stat.links.max(1)).min(match stat.is_directory() {
+                true => 1,
+                false => u64::MAX,
+            });
         if stat.is_directory() {
             directories.push(root.directory(name, true)?);
         }

@@ -254,7 +254,8 @@ mod tests {
 
     #[test]
     fn a_corrupt_attribute_is_none() {
-        for text in [&b""[..], b"a:b:c", b"0:0", b"0:0:999:file", b"0:0:644:dir", b"\xff", b"-1:0:0"]
+        for text in
+            [&b""[..], b"a:b:c", b"0:0", b"0:0:999:file", b"0:0:644:dir", b"\xff", b"-1:0:0"]
         {
             assert_eq!(Shown::parse(text, TYPE_REGULAR), None);
         }

@@ -19,15 +19,35 @@ const EVER: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
 /// `linux/magic.h`): proc, sysfs, cgroup, cgroup2, debugfs, tracefs, securityfs, bpf, devpts,
 /// mqueue, configfs, fusectl, pstore, efivarfs, selinuxfs, binfmt_misc, nsfs.
 const OF_THE_KERNEL: [i64; 17] = [
-    0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x6462_6720, 0x7472_6163, 0x7363_6673,
-    0xcafe_4a11, 0x1cd1, 0x1980_0202, 0x6265_6570, 0x6573_5543, 0x6165_676c, 0xde5e_81e4,
-    0xf97c_ff8c, 0x4249_4e4d, 0x6e73_6673,
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0xcafe_4a11,
+    0x1cd1,
+    0x1980_0202,
+    0x6265_6570,
+    0x6573_5543,
+    0x6165_676c,
+    0xde5e_81e4,
+    0xf97c_ff8c,
+    0x4249_4e4d,
+    0x6e73_6673,
 ];
 
 /// File systems whose changes inotify tells of, whoever makes them: ext4, xfs, btrfs, tmpfs,
 /// f2fs, overlayfs, zfs, bcachefs.
 const LOCAL: [i64; 8] = [
-    0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x794c_7630, 0x2fc1_2fc1,
+    0xef53,
+    0x5846_5342,
+    0x9123_683e,
+    0x0102_1994,
+    0xf2f5_2010,
+    0x794c_7630,
+    0x2fc1_2fc1,
     0xca45_1a4e,
 ];
 

@@ -10,9 +10,9 @@ pub(super) fn step() -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-pub(crate) use injected::{Fault, with_fault};
-#[cfg(test)]
 pub(super) use injected::step;
+#[cfg(test)]
+pub(crate) use injected::{Fault, with_fault};
 
 #[cfg(test)]
 mod injected {

@@ -64,10 +64,8 @@ impl Inotify {
             };
             let (watch, flags) = (event.wd(), event.events());
             let name = event.file_name().map_or(&b""[..], |name| name.to_bytes());
-            let names = ReadFlags::CREATE
-                | ReadFlags::DELETE
-                | ReadFlags::MOVED_FROM
-                | ReadFlags::MOVED_TO;
+            let names =
+                ReadFlags::CREATE | ReadFlags::DELETE | ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO;
             let ends = ReadFlags::IGNORED | ReadFlags::DELETE_SELF | ReadFlags::UNMOUNT;
             if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
                 each(watch, Change::Lost);

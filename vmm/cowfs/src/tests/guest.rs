@@ -1,6 +1,6 @@
 //! A guest that speaks FUSE to a file space in directories of its own.
 
-use crate::{Config, FileSpace, Limits, OpenFailure};
+use crate::{Config, FileSpace, LowerLayer, OpenFailure};
 use fuse::dirent::{listing, listing_plus};
 use fuse::reply::{self, Refused};
 use fuse::request::{InitIn, ReadDir, SetAttr, open_flags};
@@ -37,10 +37,14 @@ impl Place {
         std::fs::read_to_string(self.path(path)).unwrap()
     }
 
+    /// What is left in work besides the index of hard links.
+    pub(super) fn left_in_work(&self) -> usize {
+        std::fs::read_dir(self.path("work")).unwrap().count() - 1
+    }
+
     pub(super) fn config(&self) -> Config {
-        let lowers = vec![self.path("lower"), self.path("below")];
-        let (upper, work) = (self.path("upper"), self.path("work"));
-        Config { lowers, upper, work, limits: Limits::default() }
+        let lowers = ["lower", "below"].map(|name| LowerLayer::Live(self.path(name)));
+        Config::new(lowers.into(), self.path("upper"), self.path("work"))
     }
 
     pub(super) fn try_open(&self) -> Result<FileSpace, OpenFailure> {
