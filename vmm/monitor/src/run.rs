@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::jail::JailFailure;
 use abi::layout::{NET_QUEUE_SIZE, Place};
 use abi::start::{MAGIC, StartPage};
 use cowfs::FileSpace;
@@ -18,7 +19,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::bus::{Bus, Owner};
 use crate::event_loop::{self, EventLoop, GUEST_CID, Port, State};
 use crate::files::{self, Files};
-use crate::jail::{self, JailFailure};
+use crate::jail;
 use crate::memory::{self, MemoryFailure, OwnMemory};
 use crate::net::{Net, NetFailure};
 use crate::vcpu::Runner;
