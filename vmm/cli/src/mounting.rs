@@ -170,9 +170,12 @@ fn is_seen(note: &Note) -> Outcome<bool> {
 }
 
 fn at(directory: &Path) -> Outcome<Option<fuse::Mounted>> {
-    let mounts =
-        fuse::mounts().or_fail(|| "cannot read the table of mounts in /proc".to_owned())?;
+    let mounts = fuse::mounts().or_fail(no_table)?;
     Ok(mounts.into_iter().find(|mounted| mounted.directory == directory))
+}
+
+fn no_table() -> String {
+    "cannot read the table of mounts in /proc".to_owned()
 }
 
 /// The directory's own name, if it can be mounted on.
@@ -207,11 +210,13 @@ fn start(
     directory: &Path,
     how: How,
 ) -> Outcome<Mount> {
+    let mounts = fuse::mounts().or_fail(no_table)?.into_iter().map(|mounted| mounted.directory);
     let settings = Settings {
         name: files.name.to_string(),
         lowers: paths.lowers(files.root.as_deref()),
         upper: paths.upper(),
         work: paths.work(),
+        hidden: mounts.chain([directory.to_owned()]).collect(),
         threads: how.threads,
     };
     let settings = serde_json::to_string(&settings).expect("settings are JSON");

@@ -137,7 +137,7 @@ impl FileSpace {
             }
         };
         let merged = self.upper_directory(directory)?;
-        let wanted = Owner { uid: 0, gid: 0, mode: mode & 0o7777 };
+        let wanted = self.made(mode);
         let file = match whiteout {
             false => merged.upper().create(name, mode)?,
             true => {
@@ -167,7 +167,7 @@ impl FileSpace {
         mode: u32,
     ) -> Result<Entry, Errno> {
         let (merged, whiteout) = self.absent(directory, name)?;
-        let wanted = Owner { uid: 0, gid: 0, mode: mode & 0o7777 };
+        let wanted = self.made(mode);
         let (staged, (stat, owner)) = self.stage(|space, temporary| {
             space.work.make_directory(temporary)?;
             let made = space.work.directory(temporary, true)?;

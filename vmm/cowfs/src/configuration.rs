@@ -15,6 +15,20 @@ pub struct Config {
     pub work: PathBuf,
     /// What a guest can make the server hold.
     pub limits: Limits,
+    /// Whose the files are shown to be.
+    pub owners: Owners,
+    /// Files and directories of the parent that are never shown, by their paths on the host; such
+    /// is the directory the space itself is mounted on, where the server would wait for itself.
+    pub hidden: Vec<PathBuf>,
+}
+
+/// Whose the files are shown to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// The server's user is the administrator inside, and what is made is the administrator's.
+    Administrator,
+    /// As the host has them; what is made belongs to who makes it.
+    Host,
 }
 
 /// What a guest can make the server hold.

@@ -2,6 +2,8 @@
 
 use crate::host::{Directory, Stat};
 use fuse::{Errno, Name};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// The upper layer; 1 is the topmost lower.
 pub(crate) const UPPER: usize = 0;
@@ -83,13 +85,49 @@ impl Merged {
     }
 }
 
-/// The host's directories that no layer shows: the space's own upper and work.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Hidden(pub(crate) [(u64, u64); 2]);
+/// What of the host no layer shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Hidden {
+    /// The space's own upper and work.
+    own: [(u64, u64); 2],
+    /// Names in directories of the parent. They are not even looked at: that may take a server
+    /// which waits for this one.
+    names: Vec<(u64, u64, Box<[u8]>)>,
+}
 
 impl Hidden {
-    pub(crate) fn has(&self, stat: &Stat) -> bool {
-        self.0.contains(&(stat.device, stat.inode))
+    pub(crate) fn new(own: [&Stat; 2], paths: &[PathBuf]) -> Hidden {
+        let names = paths.iter().filter_map(|path| {
+            let parent = Directory::root(path.parent()?).ok()?.stat_self().ok()?;
+            Some((parent.device, parent.inode, path.file_name()?.as_bytes().into()))
+        });
+        let own = own.map(|stat| (stat.device, stat.inode));
+        Hidden { own, names: names.collect() }
+    }
+
+    /// Whether `device` and `inode` are the space's own.
+    pub(crate) fn is_own(&self, device: u64, inode: u64) -> bool {
+        self.own.contains(&(device, inode))
+    }
+
+    /// Whether `name` is one that is not looked at in the directory with this `device` and `inode`.
+    pub(crate) fn covers(&self, (device, inode): (u64, u64), name: Name<'_>) -> bool {
+        let is_it = |hidden: &(u64, u64, Box<[u8]>)| {
+            (hidden.0, hidden.1, &*hidden.2) == (device, inode, name.as_bytes())
+        };
+        self.names.iter().any(is_it)
+    }
+
+    /// What `name` is in a directory of the parent, unless nothing of it is ever shown.
+    fn look(&self, lower: &Lower, name: Name<'_>) -> Result<Option<Stat>, Errno> {
+        if self.covers((lower.place.device, lower.place.inode), name) {
+            return Ok(None);
+        }
+        lower.directory.stat(name)
+    }
+
+    fn has(&self, stat: &Stat) -> bool {
+        self.is_own(stat.device, stat.inode)
     }
 
     /// What `name` is in `merged`: the upper's word first, then the lowers', topmost first.
@@ -113,7 +151,7 @@ impl Hidden {
         name: Name<'_>,
     ) -> Result<Option<Found>, Errno> {
         for lower in &merged.lowers {
-            if let Some(stat) = lower.directory.stat(name)? {
+            if let Some(stat) = self.look(lower, name)? {
                 let place = Place::new(lower.place.layer, &stat);
                 let gone = stat.is_whiteout() || self.has(&stat);
                 return Ok((!gone).then_some(Found { place, stat }));
@@ -142,7 +180,7 @@ impl Hidden {
             return Ok(merged);
         }
         for (index, lower) in parent.lowers.iter().enumerate() {
-            let Some(stat) = lower.directory.stat(name)? else { continue };
+            let Some(stat) = self.look(lower, name)? else { continue };
             if !stat.is_directory() || self.has(&stat) {
                 break;
             }
@@ -177,7 +215,7 @@ impl Hidden {
         }
         let mut known = merged.lowers.iter().map(|lower| lower.place);
         for lower in &parent.lowers {
-            let Some(stat) = lower.directory.stat(name)? else { continue };
+            let Some(stat) = self.look(lower, name)? else { continue };
             if !stat.is_directory() || self.has(&stat) {
                 break;
             }

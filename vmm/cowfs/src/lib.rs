@@ -14,7 +14,7 @@ mod lookup;
 mod node;
 mod space;
 
-pub use configuration::{Config, Limits, OpenFailure};
+pub use configuration::{Config, Limits, OpenFailure, Owners};
 pub use space::{Counters, FileSpace};
 
 #[cfg(test)]

@@ -40,14 +40,17 @@ impl Listing {
         let layers = usize::from(merged.upper.is_some()) + merged.lowers.len();
         let lowers = merged.lowers.iter().map(|lower| (lower.place.layer, &lower.directory));
         for (layer, directory) in merged.upper.iter().map(|dir| (UPPER, dir)).chain(lowers) {
-            let device = directory.stat_self()?.device;
+            let own = directory.stat_self()?;
+            let device = own.device;
             let mut failure = None;
             directory.list(|name, raw, kind| {
                 if failure.is_some() {
                     return;
                 }
-                let device_inode = (device, raw);
-                let gone = hidden.0.contains(&device_inode)
+                if layer != UPPER && hidden.covers((device, own.inode), name) {
+                    return;
+                }
+                let gone = hidden.is_own(device, raw)
                     || (kind == CHARACTER && is_whiteout(directory.stat(name)));
                 let fresh = layers == 1
                     || listing.is_new(&mut seen, name, gone, || (inode(device, raw), kind));

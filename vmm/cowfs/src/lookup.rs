@@ -230,14 +230,25 @@ impl FileSpace {
         }
     }
 
-    /// What is shown without an attribute: the server's user is the administrator inside.
+    /// What is shown without an attribute.
     pub(crate) fn natural(&self, stat: &Stat) -> Owner {
-        let (uid, gid) = self.user;
-        Owner {
-            uid: if stat.uid == uid { 0 } else { stat.uid },
-            gid: if stat.gid == gid { 0 } else { stat.gid },
-            mode: stat.mode & 0o7777,
-        }
+        natural(self.user, stat)
+    }
+
+    /// What is made now.
+    pub(crate) fn made(&self, mode: u32) -> Owner {
+        let (uid, gid) = self.maker;
+        Owner { uid, gid, mode: mode & 0o7777 }
+    }
+}
+
+/// What is shown without an attribute: `user`, if there is one, is the administrator inside.
+pub(crate) fn natural(user: Option<(u32, u32)>, stat: &Stat) -> Owner {
+    let is_user = |own: fn((u32, u32)) -> u32, id| user.is_some_and(|user| own(user) == id);
+    Owner {
+        uid: if is_user(|user| user.0, stat.uid) { 0 } else { stat.uid },
+        gid: if is_user(|user| user.1, stat.gid) { 0 } else { stat.gid },
+        mode: stat.mode & 0o7777,
     }
 }
 

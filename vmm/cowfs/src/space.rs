@@ -1,10 +1,10 @@
 //! The file space: requests in, replies out.
 
-use crate::configuration::{Config, OpenFailure};
+use crate::configuration::{Config, OpenFailure, Owners};
 use crate::files::Handles;
 use crate::host::{self, Directory};
 use crate::layer::{Hidden, Lower, Merged, Place, UPPER};
-use crate::lookup::OpenDirectories;
+use crate::lookup::{OpenDirectories, natural};
 use crate::node::{Nodes, Seen};
 use fuse::request::Rejected;
 use fuse::{Errno, NodeId, Operation, Request, Session, reply};
@@ -35,7 +35,10 @@ pub struct Counters {
 pub struct FileSpace {
     session: Session,
     pub(crate) counters: Counters,
-    pub(crate) user: (u32, u32),
+    /// Who is shown as the administrator, if anybody is.
+    pub(crate) user: Option<(u32, u32)>,
+    /// Whose the file is that is being made.
+    pub(crate) maker: (u32, u32),
     pub(crate) hidden: Hidden,
     pub(crate) upper_device: u64,
     pub(crate) listing_limit: usize,
@@ -71,18 +74,25 @@ impl FileSpace {
             let place = Place::new(UPPER + 1 + index, &stat(&directory, path)?);
             lowers.push(Lower { place, directory });
         }
+        let user = (config.owners == Owners::Administrator).then(host::user);
+        // The upper's own root was made for nobody but the server.
+        let natural_root = match config.lowers.first().zip(lowers.first()) {
+            Some((path, lower)) => Some(natural(user, &stat(&lower.directory, path)?)),
+            None => None,
+        };
         let root_seen = Seen {
             place: Place::new(UPPER, &upper),
             kind: upper.kind(),
             inode: upper.inode,
-            owner: FileSpace::root_owner(&opened.upper),
+            owner: FileSpace::root_owner(&opened.upper).or(natural_root),
         };
         let limits = config.limits;
         Ok(FileSpace {
             session: Session::new(limits.write),
             counters: Counters::default(),
-            user: host::user(),
-            hidden: Hidden([(upper.device, upper.inode), (work.device, work.inode)]),
+            user,
+            maker: (0, 0),
+            hidden: Hidden::new([&upper, &work], &config.hidden),
             upper_device: upper.device,
             listing_limit: limits.listing,
             root: Arc::new(Merged::root(opened.upper, lowers)),
@@ -139,6 +149,9 @@ impl FileSpace {
             self.counters.malformed += 1;
             return;
         };
+        if self.user.is_none() {
+            self.maker = (request.header.uid, request.header.gid);
+        }
         reply::start(reply, unique);
         let served = self.session.admit(&request.operation).and_then(|()| {
             let served = self.serve(&request, limit, reply);

@@ -356,3 +356,36 @@ fn a_space_over_its_own_directories_does_not_see_them() {
     guest.write("upper", "a file of that name").unwrap();
     assert_eq!(guest.read("upper").unwrap(), "a file of that name");
 }
+
+#[test]
+fn what_is_hidden_of_the_parent_is_not_there_and_its_name_is_free() {
+    let place = Place::new();
+    place.write("lower/mnt/red/secret", "seen through itself");
+    place.write("lower/mnt/blue", "shown");
+    let config = crate::Config { hidden: vec![place.path("lower/mnt/red")], ..place.config() };
+    let mut guest = guest::Guest::new(crate::FileSpace::open(config).unwrap());
+    assert_eq!(guest.find("mnt/red"), Err(Errno::ENOENT));
+    assert_eq!(guest.list("mnt", 4096).unwrap(), ["blue"]);
+    guest.mkdir("mnt/red").unwrap();
+    assert_eq!(guest.find("mnt/red/secret"), Err(Errno::ENOENT));
+    let mut names = guest.list("mnt", 4096).unwrap();
+    names.sort();
+    assert_eq!(names, ["blue", "red"]);
+}
+
+#[test]
+fn owners_are_the_hosts_where_that_is_asked_and_the_root_is_the_parents() {
+    let place = Place::new();
+    place.write("lower/file", "the user's");
+    std::fs::set_permissions(place.path("upper"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::fs::set_permissions(place.path("lower"), std::fs::Permissions::from_mode(0o751)).unwrap();
+    let user = crate::host::user();
+    let config = crate::Config { owners: crate::Owners::Host, ..place.config() };
+    let mut guest = guest::Guest::new(crate::FileSpace::open(config).unwrap());
+    assert_eq!(guest.attr("").unwrap().mode, 0o040_751);
+    guest.caller = (4711, 4712);
+    guest.write("made", "by another user").unwrap();
+    let owner = |attr: fuse::Attr| (attr.uid, attr.gid);
+    assert_eq!(guest.attr("file").map(owner), Ok(user));
+    assert_eq!(guest.attr("made").map(owner), Ok((4711, 4712)));
+}

@@ -260,6 +260,8 @@ fn open_files(settings: &Settings) -> Result<FileSpace, Failure> {
         upper: settings.upper.clone(),
         work: settings.work.clone(),
         limits: cowfs::Limits::default(),
+        owners: cowfs::Owners::Administrator,
+        hidden: Vec::new(),
     };
     FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
 }

@@ -73,6 +73,8 @@ fn open(settings: &Settings) -> Result<FileSpace, Failure> {
         upper: settings.upper.clone(),
         work: settings.work.clone(),
         limits: limits(descriptors()),
+        owners: cowfs::Owners::Host,
+        hidden: settings.hidden.clone(),
     };
     FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
 }

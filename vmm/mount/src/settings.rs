@@ -19,6 +19,10 @@ pub struct Settings {
     pub upper: PathBuf,
     /// Where files are staged, on the same file system as the upper.
     pub work: PathBuf,
+    /// Files of the parent that are not shown: the mount itself, and those that are there before it.
+    ///
+    /// So no mount is ever seen through itself: each sees at most those made later.
+    pub hidden: Vec<PathBuf>,
     /// Threads that answer requests; at least one.
     pub threads: usize,
 }

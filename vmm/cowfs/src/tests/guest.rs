@@ -1,6 +1,6 @@
 //! A guest that speaks FUSE to a file space in directories of its own.
 
-use crate::{Config, FileSpace, Limits, OpenFailure};
+use crate::{Config, FileSpace, Limits, OpenFailure, Owners};
 use fuse::dirent::{listing, listing_plus};
 use fuse::reply::{self, Refused};
 use fuse::request::{InitIn, ReadDir, SetAttr, open_flags};
@@ -40,7 +40,8 @@ impl Place {
     pub(super) fn config(&self) -> Config {
         let lowers = vec![self.path("lower"), self.path("below")];
         let (upper, work) = (self.path("upper"), self.path("work"));
-        Config { lowers, upper, work, limits: Limits::default() }
+        let (limits, owners) = (Limits::default(), Owners::Administrator);
+        Config { lowers, upper, work, limits, owners, hidden: Vec::new() }
     }
 
     pub(super) fn try_open(&self) -> Result<FileSpace, OpenFailure> {
@@ -55,6 +56,8 @@ impl Place {
 /// Sends one request at a time and reads the answer.
 pub(super) struct Guest {
     pub(super) space: FileSpace,
+    /// User and group of the programs that ask.
+    pub(super) caller: (u32, u32),
     unique: u64,
     request: Vec<u8>,
     reply: Vec<u8>,
@@ -68,7 +71,8 @@ type Answer<T> = Result<T, Errno>;
 
 impl Guest {
     pub(super) fn new(space: FileSpace) -> Guest {
-        let mut guest = Guest { space, unique: 0, request: Vec::new(), reply: Vec::new() };
+        let (request, reply) = (Vec::new(), Vec::new());
+        let mut guest = Guest { space, caller: (0, 0), unique: 0, request, reply };
         guest.init();
         guest
     }
@@ -92,7 +96,8 @@ impl Guest {
     ) -> Answer<T> {
         self.unique += 1;
         self.request.clear();
-        let header = Header { unique: self.unique, node, uid: 0, gid: 0, pid: 1 };
+        let (uid, gid) = self.caller;
+        let header = Header { unique: self.unique, node, uid, gid, pid: 1 };
         Request { header, operation }.encode(&mut self.request);
         self.space.handle(&self.request, CAPACITY, &mut self.reply);
         read(&self.reply, self.unique).map_err(|refused| match refused {
