@@ -6,6 +6,7 @@ mod capture;
 mod inspect;
 mod internal;
 mod listing;
+mod mount;
 mod plug;
 mod run;
 mod space;
@@ -56,7 +57,7 @@ enum Command {
         #[command(flatten)]
         form: Form,
     },
-    /// Stop a space; its files stay
+    /// Stop a space or end its mount; its files stay
     Stop {
         /// The space
         name: SpaceName,
@@ -66,6 +67,8 @@ enum Command {
         /// The space
         name: SpaceName,
     },
+    /// Show a stopped space's files on this host, to be read and written
+    Mount(mount::Options),
     /// The same overlay without a VM, through a TUN device (needs CAP_NET_ADMIN)
     Bare {
         /// The configuration (TOML)
@@ -121,6 +124,12 @@ enum Command {
     /// The VM process (started by up)
     #[command(hide = true)]
     Vm {
+        /// Its settings, JSON
+        settings: String,
+    },
+    /// The mount process (started by mount)
+    #[command(hide = true)]
+    MountProcess {
         /// Its settings, JSON
         settings: String,
     },
@@ -257,6 +266,7 @@ impl Cli {
             Command::Inspect { name, form } => done(inspect::inspect(&name, form.json)),
             Command::Stop { name } => done(space::stop(&name)),
             Command::Rm { name } => done(space::remove(&name)),
+            Command::Mount(options) => done(mount::mount(&options)),
             Command::Bare { file, keys } => done(bare::bare(&file, keys.session_keys.as_deref())),
             Command::Plug { file, socket, keys } => {
                 done(plug::plug(&file, &socket, keys.session_keys.as_deref()))
@@ -277,6 +287,7 @@ impl Cli {
             Command::Bench { what } => bench::enter(what),
             Command::SwitchProcess { socket, spin_us } => done(internal::switch(&socket, spin_us)),
             Command::Vm { settings } => done(internal::vm(&settings)),
+            Command::MountProcess { settings } => done(internal::mount(&settings)),
             Command::Tool { what } => done(internal::tool(what)),
             Command::LabThreshold { arguments } => lab::threshold(&arguments),
             Command::DemoInside(form) => demo::inside(form.json),

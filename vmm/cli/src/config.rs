@@ -74,6 +74,15 @@ pub struct Config {
     pub root: Option<PathBuf>,
 }
 
+/// What a file says of its space's files: enough to serve them, whatever keys the overlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesConfig {
+    /// The space's name.
+    pub name: SpaceName,
+    /// The directory of the parent that is seen inside; `None`: an empty file space.
+    pub root: Option<PathBuf>,
+}
+
 /// Names a space: 1 to 32 of `a-z`, `0-9`, `-`; so it is also a file name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpaceName(String);
@@ -124,10 +133,8 @@ impl Config {
     /// # Errors
     /// The first [`Mistake`] of either file.
     pub fn read(path: &Path, session_keys: Option<&Path>) -> Result<Self, Mistake> {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Mistake::Unreadable { file: file.clone(), source })?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let (file, text) = text_of(path)?;
+        let stem = stem_of(path);
         let keyed = session_keys.map_or(Ok(Keyed::ByFile), session::read)?;
         Self::convert(&file, &stem, &text, keyed)
     }
@@ -146,6 +153,39 @@ impl Config {
             .map_err(|error| source.mistake(error.span(), None, one_line(error.message())))?;
         raw.convert(&source, stem, keyed)
     }
+}
+
+impl FilesConfig {
+    /// Reads those parts of a file; `name` is the space's if the file does not name it, else it is
+    /// the file's own.
+    ///
+    /// # Errors
+    /// The first [`Mistake`] of those parts.
+    pub fn read(path: &Path, name: Option<&SpaceName>) -> Result<Self, Mistake> {
+        let (file, text) = text_of(path)?;
+        let stem = name.map_or_else(|| stem_of(path), SpaceName::to_string);
+        Self::parse(&file, &stem, &text)
+    }
+
+    fn parse(file: &str, stem: &str, text: &str) -> Result<Self, Mistake> {
+        let source = Source { file, text };
+        let raw: raw::FilesAlone = toml::from_str(text)
+            .map_err(|error| source.mistake(error.span(), None, one_line(error.message())))?;
+        raw.convert(&source, stem)
+    }
+}
+
+/// A file's name for people, and what it holds.
+fn text_of(path: &Path) -> Result<(String, String), Mistake> {
+    let file = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((file, text)),
+        Err(source) => Err(Mistake::Unreadable { file, source }),
+    }
+}
+
+fn stem_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// A mistake of one value.

@@ -24,6 +24,8 @@ mod failure;
 pub mod lab;
 mod lifecycle;
 mod link;
+mod locks;
+mod mounting;
 pub mod paths;
 mod pcapng;
 mod plot;

@@ -3,25 +3,22 @@
 //! A space runs while its VM process holds the lock in the runtime directory:
 //! the kernel drops the lock with the process, whatever becomes of its number.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use monitor::control::Status;
-use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use switch::overlay::{DEFAULT_PORT, Encapsulation, Mode, Overlay};
 
 use crate::config::{Config, SpaceName};
 use crate::failure::{Failure, Outcome, While};
-use crate::link;
 use crate::paths::{self, Paths, SpacePaths};
 use crate::processes::{Background, Given};
 use crate::vm::{self, Control};
+use crate::{link, locks, mounting};
 
 /// Longest wait for a VM to be ready.
 const BOOT_PATIENCE: Duration = Duration::from_secs(15);
@@ -59,7 +56,7 @@ impl Running {
     /// or in a moment.
     pub(crate) fn reason(&self) -> String {
         // Without an end in time there is still what the log says.
-        let _ = unlocks(&self.paths, STOP_PATIENCE);
+        let _ = locks::is_freed(&self.paths.lock(), STOP_PATIENCE);
         vm::reason(&self.paths)
     }
 }
@@ -82,7 +79,7 @@ impl Spaces {
     /// It does not, with what became of it.
     pub(crate) fn running(&self, name: &SpaceName) -> Outcome<Running> {
         let paths = self.paths.space(name);
-        if !is_locked(&paths)? {
+        if !locks::is_held(&paths.lock())? {
             return Err(not_running(name, &paths));
         }
         let failed = || format!("cannot read {}", paths.note().display());
@@ -106,6 +103,7 @@ impl Spaces {
         let control = Control::of(&paths)?;
         paths::own(&paths.runtime)?;
         let lock = lock(&name, &paths)?;
+        self.must_not_be_mounted(&name)?;
         // The lock is ours: whatever else is there was left by a killed process.
         clear(&paths);
         let is_new = !paths.state.exists();
@@ -131,13 +129,7 @@ impl Spaces {
         lock: File,
         control: &Control,
     ) -> Outcome<Status> {
-        for directory in [&paths.state, &paths.upper(), &paths.work(), &paths.empty()] {
-            paths::own(directory)?;
-        }
-        let copy = paths.state.join("space.toml");
-        fs::copy(file, &copy).or_fail(|| format!("cannot write {}", copy.display()))?;
-        rustix::fs::chmod(&copy, rustix::fs::Mode::from_raw_mode(0o600))
-            .or_fail(|| format!("cannot protect {}", copy.display()))?;
+        paths.keep(file)?;
         let (address, peer) = (config.overlay.local, config.overlay.peer);
         let (addresses, asked) = (inside(&config.overlay), asked(&config.overlay));
         let memory_bytes = config.memory_bytes;
@@ -154,13 +146,17 @@ impl Spaces {
             mtu: attached.mtu,
             memory_bytes,
             spin_us: config.guest_spin_us.unwrap_or(switch::DEFAULT_GUEST_SPIN_US),
-            lowers: vec![root.clone().unwrap_or_else(|| paths.empty())],
+            lowers: paths.lowers(root.as_deref()),
             upper: paths.upper(),
             work: paths.work(),
         };
         let settings = VmSettings { control: paths.control()?, machine: settings };
         let settings = serde_json::to_string(&settings).expect("settings are JSON");
-        let given = Given { input: Some(attached.vhost_user), output: Some(OwnedFd::from(lock)) };
+        let given = Given {
+            input: Some(attached.vhost_user),
+            output: Some(OwnedFd::from(lock)),
+            ends_with_us: false,
+        };
         let mut vm = Background::start("the VM process", &["vm", &settings], given, &paths.log())?;
         let pid = vm.id();
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -182,9 +178,9 @@ impl Spaces {
     pub(crate) fn stop(&self, name: &SpaceName) -> Outcome<()> {
         let running = self.running(name)?;
         let heard = running.control.stop().is_ok();
-        if !(heard && unlocks(&running.paths, STOP_PATIENCE)?) {
-            kill(&running)?;
-            if !unlocks(&running.paths, STOP_PATIENCE)? {
+        if !(heard && locks::is_freed(&running.paths.lock(), STOP_PATIENCE)?) {
+            locks::kill_holder(&running.paths.lock(), running.note.pid)?;
+            if !locks::is_freed(&running.paths.lock(), STOP_PATIENCE)? {
                 return Err(Failure::new(format!(
                     "space {name} cannot be ended: process {} does not die; see {}",
                     running.note.pid,
@@ -202,10 +198,11 @@ impl Spaces {
     /// It runs, or there is no such space.
     pub(crate) fn remove(&self, name: &SpaceName) -> Outcome<()> {
         let paths = self.paths.space(name);
-        if is_locked(&paths)? {
+        if locks::is_held(&paths.lock())? {
             let sentence = format!("space {name} is running; first: portspace stop {name}");
             return Err(Failure::new(sentence));
         }
+        self.must_not_be_mounted(name)?;
         if !paths.state.exists() && !paths.runtime.exists() {
             return Err(not_running(name, &paths));
         }
@@ -218,6 +215,13 @@ impl Spaces {
             }
         }
         Ok(())
+    }
+
+    fn must_not_be_mounted(&self, name: &SpaceName) -> Outcome<()> {
+        match self.mounted(name)? {
+            Some(note) => Err(mounting::is_mounted(name, Some(&note))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -270,61 +274,12 @@ pub(crate) fn reachable(overlay: &Overlay) -> Outcome<()> {
 
 /// Takes the lock that the VM process is to hold.
 fn lock(name: &SpaceName, paths: &SpacePaths) -> Outcome<File> {
-    let failed = || format!("cannot lock {}", paths.lock().display());
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(paths.lock())
-        .or_fail(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::new(format!(
+    let held = || {
+        Failure::new(format!(
             "space {name} is already running; use it with portspace run {name}, or first: portspace stop {name}"
-        ))),
-        Err(error) => Err(error).or_fail(failed),
-    }
-}
-
-/// Whether a process holds the space's lock.
-fn is_locked(paths: &SpacePaths) -> Outcome<bool> {
-    let failed = || format!("cannot look at {}", paths.lock().display());
-    let file = match File::open(paths.lock()) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).or_fail(failed),
+        ))
     };
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(false),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(error).or_fail(failed),
-    }
-}
-
-/// Waits until the VM process has ended.
-fn unlocks(paths: &SpacePaths, patience: Duration) -> Outcome<bool> {
-    let start = sys::clock::monotonic_ns();
-    while is_locked(paths)? {
-        if u128::from(sys::clock::monotonic_ns() - start) > patience.as_nanos() {
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(true)
-}
-
-/// Kills the process that holds the lock.
-fn kill(running: &Running) -> Outcome<()> {
-    let failed = || format!("cannot kill process {}", running.note.pid);
-    let pid = i32::try_from(running.note.pid).ok().and_then(Pid::from_raw);
-    let Some(pid) = pid else { return Ok(()) };
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-    // Looked at after the process was pinned: while the lock is held, the number is its holder's.
-    if is_locked(&running.paths)? {
-        pidfd_send_signal(&process, Signal::KILL).or_fail(failed)?;
-    }
-    Ok(())
+    locks::take(&paths.lock())?.ok_or_else(held)
 }
 
 /// Removes what only a running space has.
@@ -364,13 +319,13 @@ mod tests {
         let paths =
             SpacePaths { runtime: root.path().to_owned(), state: root.path().join("state") };
         let name: SpaceName = "red".parse().unwrap();
-        assert!(!is_locked(&paths).unwrap());
+        assert!(!locks::is_held(&paths.lock()).unwrap());
         let held = lock(&name, &paths).unwrap();
-        assert!(is_locked(&paths).unwrap());
+        assert!(locks::is_held(&paths.lock()).unwrap());
         let again = lock(&name, &paths).unwrap_err().to_string();
         assert!(again.starts_with("space red is already running"), "{again}");
         drop(held);
-        assert!(!is_locked(&paths).unwrap());
+        assert!(!locks::is_held(&paths.lock()).unwrap());
         assert!(lock(&name, &paths).is_ok());
     }
 

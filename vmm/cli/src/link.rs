@@ -81,6 +81,6 @@ pub(crate) fn find_or_start(paths: &Paths, spin_us: u32) -> Outcome<Client> {
     let log = paths.switch_log();
     let spin = format!("--spin-us={spin_us}");
     let arguments = ["switch-process", &path, &spin];
-    let switch = Background::start("the switch", &arguments, Given::default(), &log)?;
+    let mut switch = Background::start("the switch", &arguments, Given::default(), &log)?;
     switch.wait_until(PATIENCE, || Client::connect(&socket).ok())
 }

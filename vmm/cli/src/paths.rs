@@ -1,9 +1,9 @@
 //! Where things are: the runtime and the state directory, the user's own alone.
 
 use std::env;
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::SpaceName;
@@ -133,6 +133,26 @@ impl SpacePaths {
         self.runtime.join("state.json")
     }
 
+    /// Locked by the mount process while it lives.
+    pub fn mount_lock(&self) -> PathBuf {
+        self.runtime.join("mount.lock")
+    }
+
+    /// What the mount process says.
+    pub fn mount_log(&self) -> PathBuf {
+        self.runtime.join("mount.log")
+    }
+
+    /// What `mount` noted about the mount.
+    pub fn mount_note(&self) -> PathBuf {
+        self.runtime.join("mount.json")
+    }
+
+    /// The configuration that the space was last started or mounted with.
+    pub fn configuration(&self) -> PathBuf {
+        self.state.join("space.toml")
+    }
+
     /// The space's own layer of files.
     pub fn upper(&self) -> PathBuf {
         self.state.join("upper")
@@ -146,6 +166,28 @@ impl SpacePaths {
     /// Where the space's own layer is prepared.
     pub fn work(&self) -> PathBuf {
         self.state.join("work")
+    }
+
+    /// Makes what stays until `rm`, and keeps a copy of the configuration `file` there.
+    ///
+    /// # Errors
+    /// A directory or the copy cannot be made, or a directory is open to others.
+    pub fn keep(&self, file: &Path) -> Outcome<()> {
+        for directory in [&self.state, &self.upper(), &self.work(), &self.empty()] {
+            own(directory)?;
+        }
+        let copy = self.configuration();
+        let failed = || format!("cannot write {}", copy.display());
+        let text = fs::read(file).or_fail(|| format!("cannot read {}", file.display()))?;
+        // Removed, so that the new one is private from its first byte: it may hold keys.
+        let _ = fs::remove_file(&copy);
+        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy);
+        opened.or_fail(failed)?.write_all(&text).or_fail(failed)
+    }
+
+    /// What of the parent's tree the space sees, for its file space.
+    pub fn lowers(&self, root: Option<&Path>) -> Vec<PathBuf> {
+        vec![root.map_or_else(|| self.empty(), Path::to_owned)]
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use crate::failure::{Failure, Outcome, While};
@@ -19,6 +19,8 @@ pub(crate) struct Given {
     pub(crate) input: Option<OwnedFd>,
     /// In place of standard output.
     pub(crate) output: Option<OwnedFd>,
+    /// It is killed when the thread that starts it ends.
+    pub(crate) ends_with_us: bool,
 }
 
 /// A process that was started and is to outlive this one.
@@ -43,14 +45,17 @@ impl Background {
             .open(log)
             .or_fail(|| format!("cannot write {}", log.display()))?;
         let place = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
-        let child = Command::new("/proc/self/exe")
+        let mut command = Command::new("/proc/self/exe");
+        command
             .args(arguments)
             .stdin(place(given.input))
             .stdout(place(given.output))
             .stderr(messages)
-            .current_dir("/")
-            .spawn()
-            .or_fail(failed)?;
+            .current_dir("/");
+        if given.ends_with_us {
+            sys::namespace::die_with_parent(&mut command);
+        }
+        let child = command.spawn().or_fail(failed)?;
         Ok(Self { child, what: what.to_owned(), log: log.to_owned() })
     }
 
@@ -64,7 +69,7 @@ impl Background {
     /// # Errors
     /// The process's own last sentence, or that it took too long; it is then killed.
     pub(crate) fn wait_until<T>(
-        mut self,
+        &mut self,
         patience: Duration,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Outcome<T> {
@@ -74,14 +79,7 @@ impl Background {
                 return Ok(answer);
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(Failure::new(match last_sentence(&self.log) {
-                    Some(sentence) => sentence,
-                    None => format!(
-                        "{} ended at once ({status}); see {}",
-                        self.what,
-                        self.log.display()
-                    ),
-                }));
+                return Err(self.ended(status));
             }
             if u128::from(sys::clock::monotonic_ns() - start) > patience.as_nanos() {
                 self.end();
@@ -96,6 +94,21 @@ impl Background {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It failed, in its own words.
+    pub(crate) fn wait(&mut self) -> Outcome<()> {
+        let status = self.child.wait().or_fail(|| format!("cannot wait for {}", self.what))?;
+        if status.success() { Ok(()) } else { Err(self.ended(status)) }
+    }
+
+    /// Why it ended: its own last sentence, or its status.
+    pub(crate) fn ended(&self, status: ExitStatus) -> Failure {
+        let ended = || format!("{} ended ({status}); see {}", self.what, self.log.display());
+        Failure::new(last_sentence(&self.log).unwrap_or_else(ended))
     }
 
     /// Kills the process and waits for its end.

@@ -27,6 +27,9 @@ pub struct Config {
     pub view: View,
     /// Paths from the root that do not exist inside, wherever the parent moves what is there.
     pub masks: Vec<PathBuf>,
+    /// Files and directories of the parent that are never shown, by their paths on the host; such
+    /// is the directory the space itself is mounted on, where the server would wait for itself.
+    pub hidden: Vec<PathBuf>,
     /// File systems below the root of which something is seen.
     pub crossing: Crossing,
     /// Files of the parent at places inside, in order.
@@ -48,6 +51,7 @@ impl Config {
             work,
             view: View::Guest,
             masks: Vec::new(),
+            hidden: Vec::new(),
             crossing: Crossing::All,
             bindings: Vec::new(),
             quota: None,
@@ -213,12 +217,18 @@ impl Config {
         let indexes = self.indexes(&work)?;
         let stat = upper.stat_self().map_err(|errno| failed(io_error(errno)))?;
         let role = Role::new(self.view);
-        let shown = Shown::read(&upper, stat.kind()).ok().flatten();
+        let kept = Shown::read(&upper, stat.kind()).ok().flatten();
+        // The upper's own root was made for nobody but the server.
+        let shown = match (kept, layers.roots.first()) {
+            (Some(kept), _) => Some(role.from_kept(kept)),
+            (None, Some(lower)) => lower.directory.stat_self().ok().map(|stat| role.natural(&stat)),
+            (None, None) => None,
+        };
         let root_seen = Seen {
             place: Place::new(UPPER, &stat),
             kind: stat.kind(),
             inode: stat.inode,
-            shown: shown.map(|kept| role.from_kept(kept)),
+            shown,
             indexed: None,
         };
         let quota = self.quota.map(|limit| Quota::new(limit, &[&upper, &work]).map(Arc::new));
@@ -267,8 +277,12 @@ impl Config {
                 }
             }
         }
-        let crossing = self.crossing.clone();
-        Ok(Layers { roots, kinds, marks, hidden, _held: held, own_device: None, masks, crossing })
+        let unseen = self.hidden.iter().filter_map(|path| {
+            let parent = Directory::root(path.parent()?).ok()?.stat_self().ok()?;
+            Some((parent.device, parent.inode, path.file_name()?.as_bytes().into()))
+        });
+        let (unseen, crossing) = (unseen.collect(), self.crossing.clone());
+        Ok(Layers { roots, kinds, marks, hidden, _held: held, unseen, masks, crossing })
     }
 
     fn indexes(&self, work: &Directory) -> Result<Vec<Option<Index>>, OpenFailure> {

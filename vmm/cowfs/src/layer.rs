@@ -195,8 +195,9 @@ pub(crate) struct Layers {
     pub(crate) hidden: Vec<(u64, u64)>,
     /// Keeps what is hidden from giving its number to another file.
     pub(crate) _held: Vec<crate::host::File>,
-    /// The device of the file system through which this very server is reached.
-    pub(crate) own_device: Option<u64>,
+    /// Names in directories of the parent, by device and inode. They are not even looked at: that
+    /// may take a server which waits for this one.
+    pub(crate) unseen: Vec<(u64, u64, Box<[u8]>)>,
     /// Names that are masked, by the directory's path below the root.
     pub(crate) masks: HashMap<Vec<u8>, Vec<Box<[u8]>>>,
     pub(crate) crossing: Crossing,
@@ -232,7 +233,22 @@ impl Layers {
     }
 
     pub(crate) fn hides(&self, stat: &Stat) -> bool {
-        self.hidden.contains(&(stat.device, stat.inode)) || self.own_device == Some(stat.device)
+        self.hidden.contains(&(stat.device, stat.inode))
+    }
+
+    /// What `name` is in a directory of the parent, unless nothing of it is ever seen.
+    fn look(&self, lower: &Lower, name: Name<'_>) -> Result<Option<Stat>, Errno> {
+        match self.is_unseen((lower.place.device, lower.place.inode), name) {
+            true => Ok(None),
+            false => lower.directory.stat(name),
+        }
+    }
+
+    fn is_unseen(&self, (device, inode): (u64, u64), name: Name<'_>) -> bool {
+        let is_it = |unseen: &(u64, u64, Box<[u8]>)| {
+            (unseen.0, unseen.1, &*unseen.2) == (device, inode, name.as_bytes())
+        };
+        self.unseen.iter().any(is_it)
     }
 
     /// What `name` is in `merged`: the upper's word first, then the lowers', topmost first.
@@ -262,7 +278,7 @@ impl Layers {
             return Ok(None);
         }
         for lower in &merged.lowers {
-            if let Some(stat) = lower.directory.stat(name)? {
+            if let Some(stat) = self.look(lower, name)? {
                 let place = Place::new(lower.place.layer, &stat);
                 let whiteout = stat.is_whiteout() && self.is_sealed(place.layer);
                 let gone = whiteout || self.hides(&stat) || self.is_uncrossed(merged, lower, &stat);
@@ -281,8 +297,14 @@ impl Layers {
     }
 
     /// Whether a name of a listing is not to be seen.
-    pub(crate) fn is_unlisted(&self, merged: &Merged, name: Name<'_>, layer: usize) -> bool {
-        layer != UPPER && merged.is_masked(name)
+    pub(crate) fn is_unlisted(
+        &self,
+        merged: &Merged,
+        name: Name<'_>,
+        layer: usize,
+        directory: (u64, u64),
+    ) -> bool {
+        layer != UPPER && (merged.is_masked(name) || self.is_unseen(directory, name))
     }
 
     /// Opens the directory `name`, which was found at `place`, in every layer that is part of it.
@@ -339,7 +361,7 @@ impl Layers {
     fn descend(&self, lowers: &[Lower], path: &[u8], name: Name<'_>) -> Result<Vec<Lower>, Errno> {
         let mut found = Vec::new();
         for lower in lowers {
-            let Some(stat) = lower.directory.stat(name)? else { continue };
+            let Some(stat) = self.look(lower, name)? else { continue };
             if !stat.is_directory() || self.hides(&stat) {
                 break;
             }
@@ -431,7 +453,7 @@ impl Layers {
         }
         let mut known = merged.lowers.iter().map(|lower| lower.place);
         for lower in &parent.lowers {
-            let Some(stat) = lower.directory.stat(name)? else { continue };
+            let Some(stat) = self.look(lower, name)? else { continue };
             if !stat.is_directory() || self.hides(&stat) {
                 break;
             }

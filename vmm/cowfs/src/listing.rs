@@ -43,7 +43,8 @@ impl Listing {
         let layers = usize::from(merged.upper.is_some()) + merged.lowers.len();
         let lowers = merged.lowers.iter().map(|lower| (lower.place.layer, &*lower.directory));
         for (layer, directory) in merged.upper.iter().map(|dir| (merged.top, dir)).chain(lowers) {
-            let device = directory.stat_self()?.device;
+            let own = directory.stat_self()?;
+            let device = own.device;
             let mut failure = None;
             directory.list(|name, raw, kind| {
                 if failure.is_some() {
@@ -51,7 +52,7 @@ impl Listing {
                 }
                 let whiteouts = layers_seen.has_ours(merged, layer);
                 let gone = layers_seen.hidden.contains(&(device, raw))
-                    || layers_seen.is_unlisted(merged, name, layer)
+                    || layers_seen.is_unlisted(merged, name, layer, (device, own.inode))
                     || (whiteouts && kind == CHARACTER && is_whiteout(directory.stat(name)));
                 let kind = match disguises && layer == UPPER && kind == Dirent::REGULAR {
                     true => disguise(directory, name).unwrap_or(kind),

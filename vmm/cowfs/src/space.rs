@@ -152,12 +152,6 @@ impl FileSpace {
         messages.iter().for_each(|message| send(message));
     }
 
-    /// Never looks into the file system of this device: the one through which this space is
-    /// reached, where the server would wait for itself.
-    pub fn keep_out_of(&self, device: u64) {
-        self.lock().layers.own_device = Some(device);
-    }
-
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // No invariant spans a panic: each table is left whole by each of its methods.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

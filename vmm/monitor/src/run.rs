@@ -5,9 +5,10 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::jail::JailFailure;
 use abi::layout::{NET_QUEUE_SIZE, Place};
 use abi::start::{MAGIC, StartPage};
-use cowfs::FileSpace;
+use cowfs::{Config, FileSpace, LowerLayer};
 use event_manager::{EventManager, SubscriberOps};
 use kvm::{Machine, Vcpu};
 use virtio::mmio::{Identity, Registers};
@@ -18,7 +19,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::bus::{Bus, Owner};
 use crate::event_loop::{self, EventLoop, GUEST_CID, Port, State};
 use crate::files::{self, Files};
-use crate::jail::{self, JailFailure};
+use crate::jail;
 use crate::memory::{self, MemoryFailure, OwnMemory};
 use crate::net::{Net, NetFailure};
 use crate::vcpu::Runner;
@@ -254,12 +255,8 @@ fn start_vcpu(
 }
 
 fn open_files(settings: &Settings) -> Result<FileSpace, Failure> {
-    let config = cowfs::Config {
-        lowers: settings.lowers.clone(),
-        upper: settings.upper.clone(),
-        work: settings.work.clone(),
-        limits: cowfs::Limits::default(),
-    };
+    let lowers = settings.lowers.iter().cloned().map(LowerLayer::Live).collect();
+    let config = Config::new(lowers, settings.upper.clone(), settings.work.clone());
     FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
 }
 

@@ -82,6 +82,14 @@ impl Connection {
         Ok(Connection(fd))
     }
 
+    /// A further handle on a connected end that this process was given in place of `file`.
+    ///
+    /// # Errors
+    /// That of fcntl(2).
+    pub fn inherited(file: impl AsFd) -> io::Result<Connection> {
+        Ok(Connection(rustix::io::fcntl_dupfd_cloexec(file, 3)?))
+    }
+
     /// Two connected ends, non-blocking.
     ///
     /// # Errors
@@ -150,6 +158,12 @@ impl Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl From<Connection> for OwnedFd {
+    fn from(connection: Connection) -> OwnedFd {
+        connection.0
     }
 }
 

@@ -32,6 +32,18 @@ pub(super) fn vm(settings: &str) -> Outcome<()> {
     Ok(())
 }
 
+/// The mount process: its connection to the command is in place of standard input, and the
+/// mount's lock in place of standard output, held by being open.
+pub(super) fn mount(settings: &str) -> Outcome<()> {
+    processes::detach();
+    let settings: ::mount::Settings = serde_json::from_str(settings)
+        .or_fail(|| "the settings cannot be read; mount with: portspace mount".to_owned())?;
+    let command = sys::seqpacket::Connection::inherited(std::io::stdin())
+        .or_fail(|| "there is no connection to the command".to_owned())?;
+    // Its words name the space and what to do: nothing is put above them.
+    ::mount::run(&settings, command).map_err(Failure::from_error)
+}
+
 /// A plain program of the demo's hosts.
 pub(super) fn tool(what: Tool) -> Outcome<()> {
     match what {

@@ -21,9 +21,18 @@ pub(super) fn up(file: &Path, session_keys: Option<&Path>) -> Outcome<()> {
     Ok(())
 }
 
-/// Ends a space; its files stay.
+/// Ends a space, or its mount: it has one of the two; its files stay.
 pub(super) fn stop(name: &SpaceName) -> Outcome<()> {
-    Spaces::open()?.stop(name)?;
+    let spaces = Spaces::open()?;
+    if let Some(note) = spaces.mounted(name)? {
+        spaces.unmount(name, &note)?;
+        let directory = note.directory.display();
+        say!(
+            "space {name} is no longer mounted on {directory}; its files stay until portspace rm {name}"
+        );
+        return Ok(());
+    }
+    spaces.stop(name)?;
     say!("space {name} is stopped; its files stay until portspace rm {name}");
     Ok(())
 }

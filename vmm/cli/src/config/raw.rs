@@ -9,7 +9,7 @@ use switch::overlay::Limits;
 
 use super::overlay::{Own, RawOverlay};
 use super::word::{Word, Words, parse_size};
-use super::{Config, Keyed, Mistake, Source, SpaceName, at};
+use super::{Config, FilesConfig, Keyed, Mistake, NotAName, Source, SpaceName, at};
 
 const PAGE: u64 = 4096;
 const DEFAULT_MEMORY: u64 = 64 << 20;
@@ -87,25 +87,10 @@ impl File {
         stem: &str,
         keyed: Keyed,
     ) -> Result<Config, Mistake> {
-        let name = match &self.space.name {
-            Some(name) => name
-                .get_ref()
-                .parse::<SpaceName>()
-                .map_err(|error| at(source, name, error.to_string()))?,
-            None => stem.parse::<SpaceName>().map_err(|error| {
-                let what = format!("the file's own name is the default, but {error}; add a name");
-                source.mistake(None, Some("[space] name"), what)
-            })?,
-        };
+        let name = self.space.name(source, stem)?;
         let memory_bytes = self.space.convert(source)?;
         self.ports.convert(source)?;
-        if let Some(mask) = &self.files.mask
-            && !mask.get_ref().is_empty()
-        {
-            let what = "masking is not available yet; choose a root that holds nothing secret and remove the field";
-            return Err(at(source, mask, what));
-        }
-        let root = self.files.root.map(|root| absolute(source, root)).transpose()?;
+        let root = self.files.convert(source)?;
         let spin_us = at_most_a_second(source, self.tuning.spin_us)?;
         let guest_spin_us = at_most_a_second(source, self.tuning.guest_spin_us)?;
         let limits = self.limits.convert(source)?;
@@ -115,7 +100,49 @@ impl File {
     }
 }
 
+/// What of a file is about files; what else it says is somebody else's to judge.
+#[derive(Deserialize)]
+pub(super) struct FilesAlone {
+    #[serde(default)]
+    space: Space,
+    #[serde(default)]
+    files: Files,
+}
+
+impl FilesAlone {
+    pub(super) fn convert(self, source: &Source<'_>, stem: &str) -> Result<FilesConfig, Mistake> {
+        Ok(FilesConfig { name: self.space.name(source, stem)?, root: self.files.convert(source)? })
+    }
+}
+
+impl Files {
+    /// The directory of the parent that is seen inside.
+    fn convert(self, source: &Source<'_>) -> Result<Option<PathBuf>, Mistake> {
+        if let Some(mask) = &self.mask
+            && !mask.get_ref().is_empty()
+        {
+            let what = "masking is not available yet; choose a root that holds nothing secret and remove the field";
+            return Err(at(source, mask, what));
+        }
+        self.root.map(|root| absolute(source, root)).transpose()
+    }
+}
+
 impl Space {
+    /// The space's name: the file's own, if it says nothing else.
+    fn name(&self, source: &Source<'_>, stem: &str) -> Result<SpaceName, Mistake> {
+        match &self.name {
+            Some(name) => name
+                .get_ref()
+                .parse()
+                .map_err(|error: NotAName| at(source, name, error.to_string())),
+            None => stem.parse().map_err(|error| {
+                let what = format!("the file's own name is the default, but {error}; add a name");
+                source.mistake(None, Some("[space] name"), what)
+            }),
+        }
+    }
+
     /// The guest's memory in bytes; what has one meaning yet is checked, the addresses are not.
     fn convert(&self, source: &Source<'_>) -> Result<u64, Mistake> {
         one_of(source, &self.parent, "base", |parent| {

@@ -1,0 +1,152 @@
+//! Puts a mount process together and runs it to its end.
+
+use std::io::{Error, ErrorKind};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use cowfs::{Config, FileSpace, Limits, LowerLayer, View};
+use jail::{DESCRIPTOR_CALLS, FCNTL_ORDERS, FILE_CALLS, Inside, Jail, JailFailure, PROCESS_CALLS};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sys::fuse::Device;
+use sys::seqpacket::{Connection, Incoming};
+
+use crate::Settings;
+use crate::serve;
+
+/// Why a mount process did not start or ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The file space.
+    #[error("space {0} cannot open its files")]
+    Files(String, #[source] cowfs::OpenFailure),
+    /// The kernel does not lock the process in.
+    #[error("space {0} cannot be locked into its own files; nothing is served unjailed")]
+    Jail(String, #[source] JailFailure),
+    /// Descriptors or threads.
+    #[error("space {0} cannot set itself up; the machine is out of descriptors or threads")]
+    Setup(String, #[source] Error),
+    /// The kernel, while serving.
+    #[error("the mount of space {0} ended: the kernel does not go on with it")]
+    Kernel(String, #[source] Error),
+}
+
+/// What a mount process says to the command that started it, one byte each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// The files are open and locked: it wants the connection to the kernel.
+    Opened = 1,
+    /// The mount can be used.
+    Served = 2,
+}
+
+/// Serves until unmounted (`Ok`) or until it fails.
+///
+/// `command` is told each [`Stage`] and sends the connection to the kernel in between; if it goes
+/// away instead, this ends.
+///
+/// # Errors
+/// [`Failure`] with the cause and what to do.
+pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
+    let setup = |error| Failure::Setup(settings.name.clone(), error);
+    let space = open(settings)?;
+    // Built before anything is mounted: the mount may cover a lower's own name.
+    let jail = built(settings).map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
+    command.send(&[Stage::Opened as u8], &[]).map_err(setup)?;
+    let Some(device) = received(&command).map_err(setup)? else { return Ok(()) };
+    let teller = device.try_clone().map_err(setup)?;
+    let devices = clones(device, settings.threads);
+    jail.enter().map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
+    abort_on_panic();
+    let served = || {
+        // The command may have given up: the mount is there nevertheless.
+        let _ = command.send(&[Stage::Served as u8], &[]);
+        drop(command);
+    };
+    serve::serve(space, devices, teller, served)
+        .map_err(|error| Failure::Kernel(settings.name.clone(), error))
+}
+
+fn open(settings: &Settings) -> Result<FileSpace, Failure> {
+    let lowers = settings.lowers.iter().cloned().map(LowerLayer::Live).collect();
+    let config = Config {
+        view: View::Host,
+        hidden: settings.hidden.clone(),
+        notify: true,
+        limits: limits(descriptors()),
+        ..Config::new(lowers, settings.upper.clone(), settings.work.clone())
+    };
+    FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
+}
+
+/// As many descriptors as the process may have, up to what is of use.
+fn descriptors() -> usize {
+    const WANTED: u64 = 1 << 16;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(WANTED, |most| most.min(WANTED));
+    let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => wanted as usize,
+        Err(_) => limit.current.unwrap_or(WANTED) as usize,
+    }
+}
+
+/// The file space's limits in a process with so many descriptors: the same shares as its own
+/// default has of 1024.
+fn limits(descriptors: usize) -> Limits {
+    let default = Limits::default();
+    let share = |part: usize| part.max(part * (descriptors / 1024));
+    Limits { handles: share(default.handles), directories: share(default.directories), ..default }
+}
+
+fn built(settings: &Settings) -> Result<Jail, JailFailure> {
+    let lowers: Vec<&Path> = settings.lowers.iter().map(AsRef::as_ref).collect();
+    Jail::new(&Inside {
+        read: &lowers,
+        written: &[&settings.upper, &settings.work],
+        calls: &[OWN_CALLS, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
+        orders: &[(libc::SYS_ioctl, &sys::fuse::IOCTLS), FCNTL_ORDERS],
+    })
+}
+
+/// Waiting, and telling the command that it serves.
+const OWN_CALLS: &[i64] = &[libc::SYS_ppoll, libc::SYS_poll, libc::SYS_sendmsg];
+
+/// The connection to the kernel, or `None` if the command has given up.
+fn received(command: &Connection) -> Result<Option<Device>, Error> {
+    let mut buffer = [0; 1];
+    loop {
+        let fd = command.as_fd();
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match command.receive(&mut buffer)? {
+            Incoming::Message(_, mut fds) => return Ok(fds.pop().map(Device::from_fd)),
+            Incoming::Nothing => {}
+            Incoming::Closed => return Ok(None),
+            Incoming::TooLong => return Err(ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// An end for each thread; where the kernel gives no more, they share the last.
+fn clones(device: Device, threads: usize) -> Vec<Device> {
+    let mut devices = vec![device];
+    while devices.len() < threads {
+        let Ok(clone) = devices[0].try_clone() else { break };
+        devices.push(clone);
+    }
+    devices
+}
+
+/// A thread that ended alone would leave its request without an answer for ever; the end of the
+/// process answers all.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}

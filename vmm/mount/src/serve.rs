@@ -1,0 +1,103 @@
+//! The threads that answer the kernel.
+
+use std::io::{self, Error};
+use std::sync::mpsc::channel;
+use std::sync::Arc;
+use std::thread;
+
+use cowfs::FileSpace;
+use rustix::event::{PollFd, PollFlags, poll};
+use sys::fuse::Device;
+
+/// Most bytes of a request and of a reply: 1 MiB of a file, and what stands before it.
+const MOST: usize = (1 << 20) + 4096;
+
+/// Answers requests on a thread for each of `devices` until it is unmounted; calls `served` after
+/// the first, which is INIT. `teller` is where the kernel is told what the parent changes.
+///
+/// # Errors
+/// The first of any thread; the others may run on, so the process has to end.
+pub(crate) fn serve(
+    space: FileSpace,
+    devices: Vec<Device>,
+    teller: Device,
+    served: impl FnOnce(),
+) -> io::Result<()> {
+    let space = Arc::new(space);
+    let mut workers: Vec<Worker> =
+        devices.into_iter().map(|device| Worker::new(Arc::clone(&space), device)).collect();
+    if !workers[0].answer_one()? {
+        return Ok(());
+    }
+    served();
+    let told = Arc::clone(&space);
+    thread::Builder::new().name("parent".into()).spawn(move || tell(&told, &teller))?;
+    let (ended, ends) = channel();
+    for mut worker in workers {
+        let ended = ended.clone();
+        let work = move || {
+            let end = worker.run();
+            // Nobody is there to hear it only if another thread failed before.
+            let _ = ended.send(end);
+        };
+        thread::Builder::new().name("files".into()).spawn(work)?;
+    }
+    drop(ended);
+    ends.into_iter().collect()
+}
+
+/// A thread's own part.
+struct Worker {
+    space: Arc<FileSpace>,
+    device: Device,
+    request: Vec<u8>,
+    reply: Vec<u8>,
+}
+
+impl Worker {
+    fn new(space: Arc<FileSpace>, device: Device) -> Worker {
+        Worker { space, device, request: vec![0; MOST], reply: Vec::new() }
+    }
+
+    fn run(&mut self) -> io::Result<()> {
+        while self.answer_one()? {}
+        Ok(())
+    }
+
+    /// Takes and answers a request; `false` if it is unmounted.
+    fn answer_one(&mut self) -> io::Result<bool> {
+        let length = match self.device.read(&mut self.request) {
+            Err(error) if is_unmounted(&error) => return Ok(false),
+            length => length?,
+        };
+        self.space.handle(&self.request[..length], MOST, &mut self.reply);
+        if self.reply.is_empty() {
+            return Ok(true);
+        }
+        match self.device.write(&self.reply) {
+            Err(error) if is_unmounted(&error) => Ok(false),
+            // Nobody waits for it any more.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
+            result => result.map(|()| true),
+        }
+    }
+}
+
+/// Tells the kernel what the parent changes, for as long as the process lives.
+///
+/// The kernel may hold a message back until a request is answered, so this is a thread of its own.
+fn tell(space: &FileSpace, device: &Device) {
+    let Some(notifications) = space.notifications() else { return };
+    loop {
+        match poll(&mut [PollFd::new(&notifications, PollFlags::IN)], None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+        // What the kernel does not know (ENOENT) it need not be told of.
+        space.parent_changed(&mut |message| drop(device.write(message)));
+    }
+}
+
+fn is_unmounted(error: &Error) -> bool {
+    error.raw_os_error() == Some(libc::ENODEV)
+}

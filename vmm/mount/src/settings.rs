@@ -1,0 +1,28 @@
+//! What a mount process is told at its start.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Threads that answer requests, if nobody says otherwise.
+pub const DEFAULT_THREADS: usize = 4;
+
+/// One space's files, as the command line decided it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The space's name.
+    pub name: String,
+    /// What of the parent's tree is seen, topmost first; none for an empty tree.
+    pub lowers: Vec<PathBuf>,
+    /// The space's own layer.
+    pub upper: PathBuf,
+    /// Where files are staged, on the same file system as the upper.
+    pub work: PathBuf,
+    /// Files of the parent that are not shown: the mount itself, and those that are there before it.
+    ///
+    /// So no mount is ever seen through itself: each sees at most those made later.
+    pub hidden: Vec<PathBuf>,
+    /// Threads that answer requests; at least one.
+    pub threads: usize,
+}
