@@ -194,6 +194,16 @@ pub(crate) struct Opened {
     pub(crate) quota: Option<Arc<Quota>>,
 }
 
+/// The directories of a [`Config`], open to be read.
+#[derive(Debug)]
+pub(crate) struct OpenedToRead {
+    pub(crate) upper: Directory,
+    pub(crate) layers: Layers,
+    pub(crate) indexes: Vec<Option<Index>>,
+    /// Why there are no lowers.
+    pub(crate) parent: Option<OpenFailure>,
+}
+
 /// The name, in work, of the directory that holds the hard links.
 const INDEX: &[u8] = b"index";
 
@@ -245,6 +255,24 @@ impl Config {
         })
     }
 
+    /// Opens what is there to be read, and nothing of it is changed.
+    pub(crate) fn open_to_read(&self) -> Result<OpenedToRead, OpenFailure> {
+        let upper = root("upper", &self.upper)?;
+        let lowers: Result<Vec<_>, _> =
+            self.lowers.iter().map(|lower| root("lower", lower.path())).collect();
+        let (lowers, parent) = match lowers {
+            Ok(lowers) => (lowers, None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
+        let own = [Some(stat(&upper, &self.upper)?), work_stat(&self.work)];
+        let hidden = own.into_iter().flatten().map(|stat| (stat.device, stat.inode)).collect();
+        // Both marks are looked for; who may not see one has not made it either.
+        let layers = self.layers(lowers, hidden, Marks::Trusted)?;
+        // What cannot be read of the index is missed where a name needs it.
+        let indexes = self.index_paths().map(|path| path.and_then(|path| Index::open(&path).ok()));
+        Ok(OpenedToRead { upper, layers, indexes: indexes.collect(), parent })
+    }
+
     fn layers(
         &self,
         lowers: Vec<Directory>,
@@ -292,13 +320,7 @@ impl Config {
             made => made,
         };
         made.map_err(|source| OpenFailure::Unclean { path: self.work.clone(), source })?;
-        let own = self.work.join("index");
-        let paths = self.lowers.iter().map(|lower| match lower {
-            LowerLayer::Sealed { index, .. } => index.clone(),
-            LowerLayer::Live(_) => None,
-        });
-        let paths = std::iter::once(Some(own)).chain(paths);
-        paths
+        self.index_paths()
             .map(|path| {
                 let Some(path) = path else { return Ok(None) };
                 Index::open(&path).map(Some).map_err(|source| OpenFailure::Directory {
@@ -308,6 +330,15 @@ impl Config {
                 })
             })
             .collect()
+    }
+
+    /// Where the indexes of all layers are, by layer.
+    fn index_paths(&self) -> impl Iterator<Item = Option<PathBuf>> {
+        let paths = self.lowers.iter().map(|lower| match lower {
+            LowerLayer::Sealed { index, .. } => index.clone(),
+            LowerLayer::Live(_) => None,
+        });
+        std::iter::once(Some(self.work.join("index"))).chain(paths)
     }
 
     /// The directories that are the space's own, which no layer shows.
@@ -360,6 +391,10 @@ fn stat(directory: &Directory, path: &Path) -> Result<Stat, OpenFailure> {
         path: path.to_owned(),
         source: io_error(errno),
     })
+}
+
+fn work_stat(path: &Path) -> Option<Stat> {
+    Directory::root(path).ok()?.stat_self().ok()
 }
 
 fn root(role: &'static str, path: &Path) -> Result<Directory, OpenFailure> {

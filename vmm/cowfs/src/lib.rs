@@ -5,6 +5,7 @@
 
 mod attributes;
 mod bindings;
+mod changes;
 mod configuration;
 mod copy_up;
 mod create;
@@ -25,6 +26,7 @@ mod watch;
 mod xattr;
 
 pub use bindings::Binding;
+pub use changes::{Change, Comparison, Conflict, FileKind, Parts, Side, Unreadable, What};
 pub use configuration::{Config, Limits, LowerLayer, OpenFailure};
 pub use layer::Crossing;
 pub use role::View;

@@ -285,6 +285,16 @@ impl Directory {
         fs::chownat(&self.0, name.as_bytes(), Some(uid), Some(gid), flags).map_err(refused)
     }
 
+    /// The same directory once more.
+    pub(crate) fn try_clone(&self) -> Result<Directory, Errno> {
+        self.0.try_clone().map(Directory).map_err(|_| Errno::ENFILE)
+    }
+
+    /// This directory, opened anew, to read its attributes: it may be open to find names only.
+    pub(crate) fn reopen(&self) -> Result<File, Errno> {
+        self.open(b".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).map(File::new)
+    }
+
     /// This directory as something with attributes and times of its own.
     pub(crate) fn as_file(&self) -> Result<File, Errno> {
         self.0.try_clone().map(File::new).map_err(|_| Errno::ENFILE)
