@@ -2,20 +2,26 @@
 //!
 //! Nothing is locked and nothing written: a space that runs can be compared too.
 
+mod directories;
+mod gone;
 mod links;
+mod select;
 mod side;
 mod tree;
 mod walk;
 
 use crate::configuration::{Config, OpenFailure};
-use fuse::Errno;
+use crate::host::Stat;
+use fuse::{Errno, Time};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(crate) use side::Thing;
+pub use select::Unselectable;
+pub(crate) use select::{Purpose, normal};
+pub(crate) use side::{Contents, Thing};
 pub use side::{FileKind, Parts, Side};
-pub(crate) use tree::Tree;
-pub(crate) use walk::bytes_of;
+pub(crate) use tree::{Tree, is_below, split, walk_down};
+pub(crate) use walk::{bytes_of, path_of};
 
 /// A space's own layer, compared.
 #[derive(Debug)]
@@ -49,6 +55,54 @@ pub struct Change {
     pub(crate) means: Means,
     /// The space's file, if it has several names.
     pub(crate) linked: Option<(u64, u64)>,
+    /// The directory around it, as the lowers have its path.
+    pub(crate) above: Vec<u8>,
+    /// A directory of the upper, at this path, that is in the place of all the parent has there:
+    /// what is below it is the parent's again with it alone.
+    pub(crate) hidden_by: Option<PathBuf>,
+    /// The parent's file as it was compared.
+    pub(crate) stamp: Option<Stamp>,
+}
+
+/// Tells a file of the parent from another, and from what it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// Size and last write; of a directory neither, as names in it come and go.
+    written: Option<(u64, Time)>,
+}
+
+impl Stamp {
+    pub(crate) fn of(stat: &Stat) -> Stamp {
+        let written = (!stat.is_directory()).then_some((stat.size, stat.modified));
+        Stamp { device: stat.device, inode: stat.inode, written }
+    }
+
+    /// Numbers with colons between them.
+    pub(crate) fn text(self) -> String {
+        let Stamp { device, inode, written } = self;
+        match written {
+            None => format!("{device}:{inode}"),
+            Some((size, Time { seconds, nanoseconds })) => {
+                format!("{device}:{inode}:{size}:{seconds}:{nanoseconds}")
+            }
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Stamp> {
+        let mut parts = text.split(':');
+        let (device, inode) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let written = match parts.next() {
+            None => None,
+            Some(size) => {
+                let seconds = parts.next()?.parse().ok()?;
+                let nanoseconds = parts.next()?.parse().ok()?;
+                Some((size.parse().ok()?, Time { seconds, nanoseconds }))
+            }
+        };
+        Some(Stamp { device, inode, written })
+    }
 }
 
 /// What was done.
@@ -76,8 +130,8 @@ pub(crate) enum Means {
     Name,
     /// By a whiteout at the path.
     Whiteout,
-    /// By a directory above, at this path, that hides all the parent has there.
-    Opaque(PathBuf),
+    /// By a directory above that hides all the parent has there.
+    Opaque,
     /// By what was done to a directory above, at this path, as a whole.
     Within(PathBuf),
     /// By the index of hard links: the upper has the file, but not this name of it.
@@ -86,8 +140,8 @@ pub(crate) enum Means {
     Redirect {
         /// The whiteout at the old place, if there is nothing else.
         whiteout: Option<PathBuf>,
-        /// The parent has something at the new place, which the space had removed.
-        replaces: bool,
+        /// What the parent has at the new place, and the space had removed.
+        replaces: Option<Vec<u8>>,
     },
 }
 
@@ -161,7 +215,7 @@ impl Comparison {
     }
 
     /// The changes at `path` and below.
-    pub fn at<'c>(&'c self, path: &'c Path) -> impl Iterator<Item = &'c Change> {
+    pub fn at<'c, 'p>(&'c self, path: &'p Path) -> impl Iterator<Item = &'c Change> + use<'c, 'p> {
         self.changes.iter().filter(move |change| change.path.starts_with(path))
     }
 }

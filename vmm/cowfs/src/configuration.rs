@@ -6,6 +6,7 @@ use crate::index::Index;
 use crate::layer::{Crossing, Kind, Layers, Lower, Place, UPPER};
 use crate::node::Seen;
 use crate::quota::Quota;
+use crate::remove_all::remove_all;
 use crate::role::{Role, View};
 use crate::stored::{Marks, Shown};
 use fuse::{Errno, Name};
@@ -170,6 +171,17 @@ pub enum OpenFailure {
         /// What the host said.
         source: Errno,
     },
+    /// A commit was interrupted, and still is.
+    #[error(
+        "a commit was interrupted at {} and can be neither finished nor undone: {source}; remedy that and try again",
+        path.display()
+    )]
+    Interrupted {
+        /// Where it is stuck.
+        path: PathBuf,
+        /// What the host said.
+        source: std::io::Error,
+    },
     /// What a killed server left in work cannot be removed.
     #[error("cannot clean the work directory {}: {source}; remove what is in it", path.display())]
     Unclean {
@@ -222,6 +234,8 @@ impl Config {
         let hidden = self.check_apart(&upper, &work, &lowers)?;
         let unclean = |source| OpenFailure::Unclean { path: self.work.clone(), source };
         clean(&work).map_err(unclean)?;
+        crate::commit::recover(self, &upper, &work)
+            .map_err(|(path, source)| OpenFailure::Interrupted { path, source })?;
         let marks = self.check_fit(&work)?;
         let layers = self.layers(lowers, hidden, marks)?;
         let indexes = self.indexes(&work)?;
@@ -381,7 +395,7 @@ impl Config {
     }
 }
 
-fn io_error(errno: Errno) -> std::io::Error {
+pub(crate) fn io_error(errno: Errno) -> std::io::Error {
     std::io::Error::from_raw_os_error(errno.number())
 }
 
@@ -397,7 +411,7 @@ fn work_stat(path: &Path) -> Option<Stat> {
     Directory::root(path).ok()?.stat_self().ok()
 }
 
-fn root(role: &'static str, path: &Path) -> Result<Directory, OpenFailure> {
+pub(crate) fn root(role: &'static str, path: &Path) -> Result<Directory, OpenFailure> {
     Directory::root(path).map_err(|source| OpenFailure::Directory {
         role,
         path: path.to_owned(),
@@ -411,11 +425,11 @@ pub(crate) fn staged_name(number: u64) -> Vec<u8> {
 }
 
 /// Removes what was being made when a server was killed: nothing of it was visible.
-fn clean(work: &Directory) -> Result<(), Errno> {
+pub(crate) fn clean(work: &Directory) -> Result<(), Errno> {
     let mut names = Vec::new();
     work.list(|name, _, _| names.push(name.as_bytes().to_vec()))?;
     for name in names.iter().filter(|name| name.starts_with(b"#")) {
-        discard(work, Name::new(name)?)?;
+        remove_all(work, Name::new(name)?)?;
     }
     Ok(())
 }

@@ -79,6 +79,7 @@ impl Walk<'_, '_> {
         if *left == 0 {
             missing.remove(&key);
         }
+        self.stand_apart(&merged.below);
         let own: Thing = self.tree.indexed(&key)?;
         let below = merged.path_below(name);
         if let Some(lower) = self.tree.lower(merged, name)? {

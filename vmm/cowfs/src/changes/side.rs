@@ -6,7 +6,7 @@ use crate::stored::{self, Origin, Shown};
 use fuse::record::{
     TYPE_BLOCK, TYPE_CHARACTER, TYPE_DIRECTORY, TYPE_FIFO, TYPE_REGULAR, TYPE_SOCKET, TYPE_SYMLINK,
 };
-use fuse::{Errno, Name};
+use fuse::{Errno, Name, Time};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -167,6 +167,16 @@ impl Thing {
         }
     }
 
+    /// What the parent did up to then was known when this was made.
+    pub(super) fn since(&self) -> Time {
+        let made = made(&self.stat);
+        let kept = match self.is_ours && self.keeps_attributes() {
+            true => self.opened().and_then(|file| stored::since(&file)).ok().flatten(),
+            false => None,
+        };
+        kept.map_or(made, |kept| kept.max(made))
+    }
+
     pub(crate) fn side(&self, tree: &Tree) -> Result<Side, Errno> {
         let Shown { uid, gid, mode, kind, device } = self.shown(tree)?;
         let kind = FileKind::of(kind);
@@ -274,6 +284,11 @@ impl Thing {
             _ => false,
         })
     }
+}
+
+/// When something was made; where the host does not know, when it was last changed.
+pub(super) fn made(stat: &Stat) -> Time {
+    if stat.born == Time::default() { stat.changed } else { stat.born }
 }
 
 /// Whether two files hold the same bytes.

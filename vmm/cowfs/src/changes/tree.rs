@@ -49,11 +49,6 @@ impl Tree {
         self.masks.iter().any(|mask| is_below(path, mask))
     }
 
-    /// Whether something below `path` is masked.
-    pub(crate) fn has_masked(&self, path: &[u8]) -> bool {
-        self.masks.iter().any(|mask| is_below(mask, path))
-    }
-
     /// The inode number shown of a file that is no copy.
     pub(crate) fn inode(&self, stat: &Stat) -> u64 {
         inode(self.upper_device, stat.device, stat.inode)

@@ -1,9 +1,10 @@
 //! The walk through the upper that finds what is different, and what the parent did since.
 
+use super::side::made;
 use super::tree::Tree;
-use super::{Change, Conflict, Means, Parts, Side, Thing, Unreadable, What};
+use super::{Change, Conflict, Means, Parts, Side, Stamp, Thing, Unreadable, What};
 use crate::host::{Directory, Stat};
-use crate::layer::{Merged, Place, UPPER};
+use crate::layer::Merged;
 use crate::stored::{self, Origin};
 use fuse::{Errno, Name, Time};
 use std::collections::{HashMap, HashSet};
@@ -14,21 +15,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A directory of the upper with the parent's at its place.
-struct Entered {
-    path: Vec<u8>,
-    merged: Merged,
-    upper: Arc<Directory>,
+pub(super) struct Entered {
+    pub(super) path: Vec<u8>,
+    pub(super) merged: Merged,
+    pub(super) upper: Arc<Directory>,
     /// The directory, this one or one above, that hides all the parent has there, and since when.
-    hides: Option<(PathBuf, Time)>,
+    pub(super) hides: Option<(PathBuf, Time)>,
+}
+
+/// The directory whose names are looked at.
+#[derive(Default)]
+pub(super) struct Here {
+    above: Vec<u8>,
+    hidden_by: Option<PathBuf>,
 }
 
 /// One name, looked at.
 pub(super) struct Looked<'a> {
-    name: Name<'a>,
-    path: Vec<u8>,
-    below: Vec<u8>,
+    pub(super) name: Name<'a>,
+    pub(super) path: Vec<u8>,
+    pub(super) below: Vec<u8>,
     /// What the parent has there that nothing else of the space is.
-    lower: Option<Thing>,
+    pub(super) lower: Option<Thing>,
 }
 
 pub(super) struct Walk<'t, 'p> {
@@ -36,9 +44,9 @@ pub(super) struct Walk<'t, 'p> {
     pub(super) changes: Vec<Change>,
     unreadable: Vec<Unreadable>,
     /// Nothing is known of the parent.
-    blind: bool,
+    pub(super) blind: bool,
     /// Directories of the parent that are elsewhere inside, by their paths.
-    moved: HashSet<Vec<u8>>,
+    pub(super) moved: HashSet<Vec<u8>>,
     /// Whiteouts at their old places, by the paths of the parent.
     left: HashMap<Vec<u8>, PathBuf>,
     /// Files of the parent that are accounted for, by inode as shown, and when they were made.
@@ -46,6 +54,7 @@ pub(super) struct Walk<'t, 'p> {
     /// Copies without a file of the parent at their place: the change's number, the inode of
     /// what was copied, and when.
     strays: Vec<(usize, u64, Time)>,
+    here: Here,
     looked: u64,
     progress: &'p mut dyn FnMut(u64),
 }
@@ -65,6 +74,7 @@ pub(super) fn compare(
         left: HashMap::new(),
         seen: HashMap::new(),
         strays: Vec::new(),
+        here: Here::default(),
         looked: 0,
         progress,
     };
@@ -147,6 +157,27 @@ impl Walk<'_, '_> {
         }
     }
 
+    pub(super) fn count(&mut self) {
+        self.looked += 1;
+        (self.progress)(self.looked);
+    }
+
+    /// What is noted from here on is in this directory.
+    pub(super) fn stand_in(&mut self, at: &Entered) {
+        let hidden_by = at.hides.as_ref().map(|(path, _)| path.clone());
+        self.here = Here { above: at.merged.below.to_vec(), hidden_by };
+    }
+
+    /// The same of a directory in which the upper hides nothing.
+    pub(super) fn stand_apart(&mut self, below: &[u8]) {
+        self.here = Here { above: below.to_vec(), hidden_by: None };
+    }
+
+    /// The same of a directory the upper has nothing of, below the last one.
+    pub(super) fn stand_below(&mut self, below: &[u8]) {
+        self.here.above = below.to_vec();
+    }
+
     fn names(&self, entered: &Entered) -> Result<Vec<Vec<u8>>, Errno> {
         let mut names = Vec::new();
         entered.upper.list(|name, _, _| names.push(name.as_bytes().to_vec()))?;
@@ -154,7 +185,7 @@ impl Walk<'_, '_> {
     }
 
     /// The value, or the note that there is none.
-    fn told<T>(&mut self, path: &[u8], result: Result<T, Errno>) -> Option<T> {
+    pub(super) fn told<T>(&mut self, path: &[u8], result: Result<T, Errno>) -> Option<T> {
         result.map_err(|why| self.unreadable.push(Unreadable { path: path_of(path), why })).ok()
     }
 
@@ -169,7 +200,8 @@ impl Walk<'_, '_> {
             let parts = Parts { mode: after.mode != before.mode, owner, ..Parts::default() };
             if parts.any() {
                 let what = What::Changed(parts);
-                self.note(Vec::new(), Vec::new(), what, (Some(before), Some(after)), Means::Name);
+                let sides = (Some(self.before(&lower)?), Some(after));
+                self.note(Vec::new(), Vec::new(), what, sides, Means::Name);
             }
         }
         let merged = self.tree.layers.root(upper.try_clone()?);
@@ -178,8 +210,8 @@ impl Walk<'_, '_> {
 
     /// Looks at one name of the upper; of a directory, which is to be entered, its lower is given.
     fn name(&mut self, at: &Entered, name: &[u8]) -> Result<Option<Option<Thing>>, Errno> {
-        self.looked += 1;
-        (self.progress)(self.looked);
+        self.count();
+        self.stand_in(at);
         let name = Name::new(name)?;
         let Some(stat) = at.upper.stat(name)? else { return Ok(None) };
         let below = at.merged.path_below(name);
@@ -190,7 +222,7 @@ impl Walk<'_, '_> {
         }
         let path = join(&at.path, name.as_bytes());
         if stat.is_whiteout() {
-            let since = since(stat.born, stat.changed);
+            let since = made(&stat);
             match lower {
                 _ if away => drop(self.left.insert(below, path_of(&path))),
                 Some(lower) => {
@@ -250,230 +282,23 @@ impl Walk<'_, '_> {
         }
         let mut conflict = self.judge(&own, origin, &lower);
         if let (None, true, Some(above)) = (conflict, lower.stat.is_directory(), above) {
-            let since = since(own.stat.born, own.stat.changed);
+            let since = own.since();
             conflict = self.changed_below(above, name, &path, since);
         }
-        let before = lower.side(self.tree)?;
+        let before = self.before(&lower)?;
         let sides = (Some(before), Some(after));
         let change = self.note(path, below, What::Changed(parts), sides, means);
         (change.conflict, change.linked) = (conflict, linked);
         Ok(())
     }
 
-    /// Opens a directory of the upper and compares it, not what is in it.
-    fn enter(&mut self, at: &Entered, name: &[u8], lower: Option<Thing>) -> Result<Entered, Errno> {
-        let name = Name::new(name)?;
-        let stat = at.upper.stat(name)?.ok_or(Errno::ENOENT)?;
-        let (path, below) = (join(&at.path, name.as_bytes()), at.merged.path_below(name));
-        let place = Place::new(UPPER, &stat);
-        let mut merged = self.tree.layers.open_beside(&at.merged, name, place)?;
-        let is_moved = merged.redirected && *merged.below != *below;
-        if !is_moved && self.moved.contains(&below) {
-            merged.lowers.clear();
-        }
-        let upper = Arc::new(merged.upper().try_clone()?);
-        let own = Thing::of_directory(Arc::clone(&upper), true)?;
-        let since = since(stat.born, stat.changed);
-        let looked = Looked { name, path: path.clone(), below, lower };
-        match is_moved {
-            true => self.moved_directory(at, &own, &merged, looked, since)?,
-            false => self.directory(at, &own, &merged, looked, since)?,
-        }
-        let hides = match (merged.opaque, &at.hides) {
-            (false, _) => None,
-            (true, Some(above)) => Some(above.clone()),
-            (true, None) => Some((path_of(&path), since)),
-        };
-        Ok(Entered { path, merged, upper, hides })
-    }
-
-    /// The parent's directory that a directory of the upper goes with.
-    fn source(&mut self, merged: &Merged) -> Result<Option<Thing>, Errno> {
-        let Some(lower) = merged.lowers.first() else { return Ok(None) };
-        let is_ours = self.tree.layers.is_sealed(lower.place.layer);
-        let source = Thing::of_directory(Arc::clone(&lower.directory), is_ours)?;
-        self.see(&source.stat);
-        Ok(Some(source))
-    }
-
-    fn moved_directory(
-        &mut self,
-        at: &Entered,
-        own: &Thing,
-        merged: &Merged,
-        looked: Looked<'_>,
-        since: Time,
-    ) -> Result<(), Errno> {
-        let source = self.source(merged)?;
-        let (mut parts, mut before, mut conflict) = (Parts::default(), None, None);
-        match &source {
-            Some(source) => {
-                parts = own.compare(source, self.tree)?;
-                before = Some(source.side(self.tree)?);
-                if parts.any() {
-                    conflict = self.judge(own, own.origin()?, source);
-                }
-            }
-            None if self.blind => {}
-            None => conflict = Some(Conflict::Gone),
-        }
-        let replaces = looked.lower.is_some();
-        if replaces && conflict.is_none() {
-            conflict = self.changed_below(&at.merged, looked.name, &looked.path, since);
-        }
-        let after = own.side(self.tree)?;
-        let what = What::Renamed { from: path_of(&merged.below), parts };
-        let means = Means::Redirect { whiteout: None, replaces };
-        let below = merged.below.to_vec();
-        self.note(looked.path, below, what, (before, Some(after)), means).conflict = conflict;
-        Ok(())
-    }
-
-    fn directory(
-        &mut self,
-        at: &Entered,
-        own: &Thing,
-        merged: &Merged,
-        looked: Looked<'_>,
-        since: Time,
-    ) -> Result<(), Errno> {
-        let Looked { name, path, below, lower } = looked;
-        let source = self.source(merged)?;
-        let after = Some(own.side(self.tree)?);
-        let origin = own.origin()?;
-        match (source, lower) {
-            (Some(source), _) => {
-                let parts = own.compare(&source, self.tree)?;
-                if parts.any() {
-                    let conflict = self.judge(own, origin, &source);
-                    let sides = (Some(source.side(self.tree)?), after);
-                    let what = What::Changed(parts);
-                    self.note(path, below, what, sides, Means::Name).conflict = conflict;
-                }
-            }
-            // A file system that is not seen: an empty directory stands for it.
-            (None, Some(lower)) if lower.stat.is_directory() => {}
-            (None, Some(lower)) => {
-                let parts = Parts { kind: true, ..Parts::default() };
-                let before = Some(lower.side(self.tree)?);
-                let conflict = self.changed_below(&at.merged, name, &path, since);
-                let what = What::Changed(parts);
-                self.note(path, below, what, (before, after), Means::Name).conflict = conflict;
-            }
-            (None, None) if self.blind && origin.is_some() => {}
-            (None, None) => {
-                self.stray(origin, &own);
-                self.note(path, below, What::Added, (None, after), Means::Name);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the parent has in a directory that hides it, and the upper has not.
-    fn hidden(&mut self, at: &Entered, names: &[Vec<u8>]) -> Result<(), Errno> {
-        let Some((above, since)) = at.hides.clone() else { return Ok(()) };
-        let own: HashSet<&[u8]> = names.iter().map(Vec::as_slice).collect();
-        for name in names_below(&at.merged)? {
-            let below = join(&at.merged.below, &name);
-            if own.contains(&*name) || self.moved.contains(&below) {
-                continue;
-            }
-            let path = join(&at.path, &name);
-            let name = Name::new(&name)?;
-            let found = self.tree.lower(&at.merged, name);
-            if let Some(Some(lower)) = self.told(&path, found) {
-                let looked = Looked { name, path, below, lower: None };
-                let means = Means::Opaque(above.clone());
-                self.deleted(&at.merged, looked, lower, since, means);
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes that the parent's `lower` is not there, and nothing below it.
-    fn deleted(
-        &mut self,
-        above: &Merged,
-        looked: Looked<'_>,
-        lower: Thing,
-        since: Time,
-        means: Means,
-    ) {
-        let Looked { name, path, below, .. } = looked;
-        let is_directory = lower.stat.is_directory();
-        self.gone(path.clone(), below, &lower, since, means);
-        if is_directory {
-            self.deleted_below(above, name, &path, since);
-        }
-    }
-
-    fn gone(&mut self, path: Vec<u8>, below: Vec<u8>, lower: &Thing, since: Time, means: Means) {
-        self.looked += 1;
-        (self.progress)(self.looked);
-        self.see(&lower.stat);
-        let side = lower.side(self.tree);
-        let side = self.told(&path, side);
-        let conflict = (lower.stat.changed > since).then_some(Conflict::Changed);
-        self.note(path, below, What::Deleted, (side, None), means).conflict = conflict;
-    }
-
-    /// Notes all below the directory `name` of the parent as deleted with it.
-    fn deleted_below(&mut self, above: &Merged, name: Name<'_>, top: &[u8], since: Time) {
-        let layers = &self.tree.layers;
-        let descend = |above: &Merged, name: Name<'_>| {
-            let lowers = layers.descend(&above.lowers, &above.below, name)?;
-            Ok(layers.lower_directory(lowers, &above.path_below(name)))
-        };
-        let first = descend(above, name);
-        let Some(first) = self.told(top, first) else { return };
-        let mut open = vec![(Rc::new(first), None::<Vec<u8>>, top.to_vec())];
-        while let Some((above, name, path)) = open.pop() {
-            let merged = match name {
-                None => above,
-                Some(name) => {
-                    let merged = Name::new(&name).and_then(|name| descend(&above, name));
-                    let Some(merged) = self.told(&path, merged) else { continue };
-                    Rc::new(merged)
-                }
-            };
-            let names = names_below(&merged);
-            for name in self.told(&path, names).unwrap_or_default() {
-                let (path, below) = (join(&path, &name), join(&merged.below, &name));
-                if self.moved.contains(&below) {
-                    continue;
-                }
-                let lower = Name::new(&name).and_then(|name| self.tree.lower(&merged, name));
-                if let Some(Some(lower)) = self.told(&path, lower) {
-                    let means = Means::Within(path_of(top));
-                    self.gone(path.clone(), below, &lower, since, means);
-                    if lower.stat.is_directory() {
-                        open.push((Rc::clone(&merged), Some(name), path));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether the parent changed what is at `name`, or below it, which the space replaced.
-    fn changed_below(
-        &mut self,
-        above: &Merged,
-        name: Name<'_>,
-        path: &[u8],
-        since: Time,
-    ) -> Option<Conflict> {
-        let count = self.changes.len();
-        if let Ok(Some(lower)) = self.tree.lower(above, name) {
-            let below = above.path_below(name);
-            let looked = Looked { name, path: path.to_vec(), below, lower: None };
-            self.deleted(above, looked, lower, since, Means::Whiteout);
-        }
-        let replaced = self.changes.split_off(count);
-        replaced.into_iter().find_map(|change| change.conflict)
-    }
-
     /// What the parent did to `lower` since the space made `own` of it, or in its place.
-    fn judge(&self, own: &Thing, origin: Option<Origin>, lower: &Thing) -> Option<Conflict> {
+    pub(super) fn judge(
+        &self,
+        own: &Thing,
+        origin: Option<Origin>,
+        lower: &Thing,
+    ) -> Option<Conflict> {
         let stat = &lower.stat;
         let now = Origin::of(stat, self.tree.inode(stat));
         let is_directory = stat.is_directory();
@@ -487,22 +312,27 @@ impl Walk<'_, '_> {
                 (!is_same).then_some(Conflict::Changed)
             }
             _ => {
-                let later = stat.changed > since(own.stat.born, own.stat.changed);
+                let later = stat.changed > own.since();
                 let what = if origin.is_some() { Conflict::Changed } else { Conflict::Appeared };
                 later.then_some(what)
             }
         }
     }
 
+    /// The parent's side of a change.
+    pub(super) fn before(&self, lower: &Thing) -> Result<(Side, Stamp), Errno> {
+        Ok((lower.side(self.tree)?, Stamp::of(&lower.stat)))
+    }
+
     /// The next change is of a copy whose file of the parent is to be accounted for.
-    fn stray(&mut self, origin: Option<Origin>, own: &Thing) {
+    pub(super) fn stray(&mut self, origin: Option<Origin>, own: &Thing) {
         if let (Some(origin), false) = (origin, self.blind) {
-            let copied = since(own.stat.born, own.stat.changed);
+            let copied = made(&own.stat);
             self.strays.push((self.changes.len(), origin.inode, copied));
         }
     }
 
-    fn see(&mut self, stat: &Stat) {
+    pub(super) fn see(&mut self, stat: &Stat) {
         let made = self.seen.entry(self.tree.inode(stat)).or_insert(stat.born);
         *made = stat.born.min(*made);
     }
@@ -523,27 +353,29 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn note(
+    pub(super) fn note(
         &mut self,
         path: Vec<u8>,
         below: Vec<u8>,
         what: What,
-        (before, after): (Option<Side>, Option<Side>),
+        (before, after): (Option<(Side, Stamp)>, Option<Side>),
         means: Means,
     ) -> &mut Change {
         let is_masked = self.tree.is_masked(&path);
         let path = path_of(&path);
-        let (conflict, linked) = (None, None);
         self.changes.push(Change {
             path,
             what,
-            before,
+            before: before.map(|(side, _)| side),
             after,
-            conflict,
+            conflict: None,
             is_masked,
             below,
             means,
-            linked,
+            linked: None,
+            above: self.here.above.clone(),
+            hidden_by: self.here.hidden_by.clone(),
+            stamp: before.map(|(_, stamp)| stamp),
         });
         self.changes.last_mut().expect("it was pushed just now")
     }
@@ -569,11 +401,6 @@ pub(super) fn names_below(merged: &Merged) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-/// When something was made; where the host does not know, when it was last changed.
-fn since(born: Time, changed: Time) -> Time {
-    if born == Time::default() { changed } else { born }
-}
-
 pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     match directory {
         [] => name.to_vec(),
@@ -581,7 +408,7 @@ pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     }
 }
 
-pub(super) fn path_of(path: &[u8]) -> PathBuf {
+pub(crate) fn path_of(path: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(path))
 }
 

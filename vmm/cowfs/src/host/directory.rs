@@ -4,7 +4,7 @@ use super::{File, NewTime, Stat, fault, permissions, refused, timestamps};
 use fuse::record::{TYPE_FIFO, TYPE_REGULAR};
 use fuse::{Errno, Name, StatFs};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, StatxFlags,
 };
 use rustix::process::{Gid, Uid};
 use rustix::{fs, io};
@@ -218,6 +218,26 @@ impl Directory {
         let fifo = mode & fuse::record::TYPE_MASK == TYPE_FIFO;
         let kind = if fifo { FileType::Fifo } else { FileType::Socket };
         fs::mknodat(&self.0, name.as_bytes(), kind, permissions(mode), 0).map_err(refused)
+    }
+
+    /// Makes a device node, which only root may.
+    pub(crate) fn make_device(
+        &self,
+        name: Name<'_>,
+        kind: u32,
+        (major, minor): (u32, u32),
+    ) -> Result<(), Errno> {
+        fault::step()?;
+        let (kind, device) = (FileType::from_raw_mode(kind), fs::makedev(major, minor));
+        fs::mknodat(&self.0, name.as_bytes(), kind, Mode::empty(), device).map_err(refused)
+    }
+
+    /// The device and the mount: files can be renamed between directories with the same two.
+    pub(crate) fn volume(&self) -> Result<(u64, u64), Errno> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let stat = fs::statx(&self.0, c"", flags, mask).map_err(refused)?;
+        Ok((Stat::from(&stat).device, stat.stx_mnt_id))
     }
 
     pub(crate) fn read_link(&self, name: Name<'_>) -> Result<Vec<u8>, Errno> {
