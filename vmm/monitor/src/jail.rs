@@ -1,8 +1,9 @@
 //! The jail of the VM process: its own files by Landlock, its own system calls by
 //! seccomp. Entered before the guest's first instruction.
 //!
-//! A guest that takes this process over has the space's files and rings: it can
-//! open nothing else, connect to nothing, start nothing and trace nobody.
+//! A guest that takes this process over has the space's files, disks and rings: it can open
+//! nothing else, connect to nothing, start nothing and trace nobody. Disks have no rule: their
+//! files are open before, the images for reading alone, and are never named again.
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -89,7 +90,7 @@ const FCNTLS: &[u64] = &[
     libc::F_GETFL as u64,
 ];
 
-/// What the three threads call once they run, by what for.
+/// What the threads call once they run, by what for.
 const SYSTEM_CALLS: &[i64] = &[
     // The guest, and waiting.
     libc::SYS_ppoll,
