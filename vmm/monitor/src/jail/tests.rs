@@ -87,7 +87,7 @@ fn a_disk_works_inside_through_what_was_open_and_is_not_to_be_named() {
         assert_eq!(&found, b"\0\0side\x07\x07");
     });
     assert!(cowdisk::host::open(&config).is_ok());
-    assert!(fs::read(&place.path().join("image")).unwrap().iter().all(|byte| *byte == 7));
+    assert!(fs::read(place.path().join("image")).unwrap().iter().all(|byte| *byte == 7));
 }
 
 #[test]
