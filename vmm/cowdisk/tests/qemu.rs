@@ -74,4 +74,10 @@ fn a_layer_and_the_one_above_it() {
     tool(path, "qemu-img", &["convert", "-f", "qcow2", "-O", "raw", "1.qcow2", "seen"]);
     assert!(fs::read(path.join("seen")).unwrap() == all(&both), "what QEMU wrote");
     assert!(fs::read(path.join("image")).unwrap() == image);
+    let (moved, before) = (path.join("moved"), all(&lower));
+    fs::rename(path.join("image"), &moved).unwrap();
+    let below = moved.to_str().unwrap();
+    tool(path, "qemu-img", &["rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", below, "0.qcow2"]);
+    let lower = Config { image: moved, ..lower };
+    assert!(all(&lower) == before, "over an image that was moved");
 }

@@ -24,7 +24,9 @@ fn true_succeeds_false_fails_and_help_names_every_program() {
 fn an_unknown_program_is_127_and_names_those_there_are() {
     let outcome = Lab::new().run("emacs", b"");
     assert_eq!(outcome.status, 127);
-    assert!(outcome.errors.starts_with("emacs: there is no such program; there are blk, cat, echo"));
+    assert!(
+        outcome.errors.starts_with("emacs: there is no such program; there are blk, cat, echo")
+    );
 }
 
 #[test]
