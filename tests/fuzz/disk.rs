@@ -53,7 +53,8 @@ pub(crate) fn request(bytes: &[u8]) {
     let last = GuestAddress(REPLY + u64::from(room) - 1);
     memory.write_obj(0xff_u8, last).unwrap();
     let mut block = start(shape, kind & 2 == 0, &memory);
-    let is_on_disk = |offset: u64, length: u64| offset % 512 == 0 && offset + length <= SIZE;
+    let is_on_disk =
+        |offset: u64, length: u64| offset.is_multiple_of(512) && offset + length <= SIZE;
     let served = block.serve(&memory, |order| {
         let (offset, length) = match &order {
             Order::Read(offset, buffer) => (*offset, buffer.len() as u64),

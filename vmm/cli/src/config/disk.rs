@@ -61,3 +61,6 @@ impl RawDisk {
         Ok(Disk { image, read_only: self.read_only })
     }
 }
+
+#[cfg(test)]
+mod tests;
