@@ -135,7 +135,8 @@ mod tests {
             address_v6: [0; 16],
             peer_v6: [0; 16],
             mac: [2; 6],
-            given: [abi::start::HAS_V4, 0],
+            given: abi::start::HAS_V4,
+            disks: 0,
         }
     }
 
