@@ -97,6 +97,13 @@ fn show_entry(entry: &Entry) {
     if let Some(upper) = &entry.upper {
         say!("files    {}", upper.display());
     }
+    for (number, disk) in entry.disks.iter().enumerate() {
+        let image = disk.image.display();
+        match disk.layers.last() {
+            Some(layer) => say!("disk {number}   {image} under {}", layer.display()),
+            None => say!("disk {number}   {image} (read only)"),
+        }
+    }
     if let Some(log) = &entry.log {
         say!("log      {}", log.display());
     }

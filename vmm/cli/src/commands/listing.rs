@@ -22,6 +22,7 @@ pub(super) struct Entry {
     pub(super) peer: Option<String>,
     pub(super) file: Option<PathBuf>,
     pub(super) root: Option<PathBuf>,
+    pub(super) disks: Vec<monitor::Disk>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) vm: Option<Status>,
     /// Why it ended, if nobody stopped it.
@@ -104,6 +105,7 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         peer: note.as_ref().map(|note| note.peer.to_string()),
         memory_bytes: note.as_ref().map(|note| note.memory_bytes),
         root: note.as_ref().and_then(|note| note.root.clone()),
+        disks: note.as_ref().map(|note| note.disks.clone()).unwrap_or_default(),
         file: note.map(|note| note.file),
         vm,
         ended,
@@ -126,6 +128,7 @@ fn plugged(space: &SpaceStatus) -> Option<Entry> {
         peer: Some(space.peer.ip().to_string()),
         file: None,
         root: None,
+        disks: Vec::new(),
         memory_bytes: None,
         vm: None,
         ended: None,
