@@ -45,6 +45,8 @@ pub(crate) struct Note {
 pub(crate) struct How {
     /// Threads that answer requests.
     pub(crate) threads: usize,
+    /// Longest spin of the mount process, microseconds.
+    pub(crate) spin_us: u32,
     /// The mount process ends with this command.
     pub(crate) ends_with_us: bool,
 }
@@ -76,6 +78,7 @@ impl Spaces {
             fs::read_dir(root)
                 .or_fail(|| format!("[files] root: {} cannot be listed", root.display()))?;
         }
+        let directory = checked(directory)?;
         paths::own(&paths.runtime)?;
         let lock = locks::take(&paths.mount_lock())?;
         let lock = lock.ok_or_else(|| is_mounted(name, read_note(&paths).ok().as_ref()))?;
@@ -84,7 +87,6 @@ impl Spaces {
                 "space {name} is running, and what runs inside has its files; first: portspace stop {name}"
             )));
         }
-        let directory = checked(directory)?;
         let is_new = !paths.state.exists();
         let made = (|| {
             if let Some(file) = file {
@@ -218,6 +220,7 @@ fn start(
         work: paths.work(),
         hidden: mounts.chain([directory.to_owned()]).collect(),
         threads: how.threads,
+        spin_us: how.spin_us,
     };
     let settings = serde_json::to_string(&settings).expect("settings are JSON");
     let failed = || "cannot speak to the mount process".to_owned();
