@@ -6,7 +6,6 @@
 mod run;
 mod serve;
 mod settings;
-mod turn;
 
 pub use run::{Failure, Stage, run};
-pub use settings::{DEFAULT_SPIN_US, DEFAULT_THREADS, Settings};
+pub use settings::{DEFAULT_THREADS, Settings};

@@ -56,7 +56,6 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
     command.send(&[Stage::Opened as u8], &[]).map_err(setup)?;
     let Some(device) = received(&command).map_err(setup)? else { return Ok(()) };
     let devices = clones(device, settings.threads);
-    devices.iter().try_for_each(Device::never_wait).map_err(setup)?;
     jail.enter().map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
     abort_on_panic();
     let served = || {
@@ -64,7 +63,7 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
         let _ = command.send(&[Stage::Served as u8], &[]);
         drop(command);
     };
-    serve::serve(Shared::new(space, settings.spin_us), devices, served)
+    serve::serve(Shared::new(space), devices, served)
         .map_err(|error| Failure::Kernel(settings.name.clone(), error))
 }
 
@@ -131,7 +130,7 @@ fn received(command: &Connection) -> Result<Option<Device>, Error> {
     }
 }
 
-/// An end for each thread; where the kernel gives no more, they share the last.
+/// An end for each thread, or fewer where there are no more.
 fn clones(device: Device, threads: usize) -> Vec<Device> {
     let mut devices = vec![device];
     while devices.len() < threads {

@@ -1,6 +1,6 @@
 //! The threads that answer the kernel.
 
-use std::io::{self, Error, ErrorKind};
+use std::io::{self, Error};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -8,30 +8,20 @@ use std::thread;
 use cowfs::FileSpace;
 use sys::fuse::Device;
 
-use crate::turn::Turn;
-
 /// Most bytes of a request and of a reply: 1 MiB of a file, and what stands before it.
 const MOST: usize = (1 << 20) + 4096;
 
-/// So many requests that were there already mean that more than one program asks.
-const CROWD: u32 = 4;
-
-/// What the threads share.
-pub(crate) struct Shared {
-    space: Mutex<FileSpace>,
-    turn: Turn,
-    spin_ns: u64,
-}
+/// The file space as the threads share it.
+pub(crate) struct Shared(Mutex<FileSpace>);
 
 impl Shared {
-    pub(crate) fn new(space: FileSpace, spin_us: u32) -> Shared {
-        let spin_ns = u64::from(spin_us) * 1000;
-        Shared { space: Mutex::new(space), turn: Turn::default(), spin_ns }
+    pub(crate) fn new(space: FileSpace) -> Shared {
+        Shared(Mutex::new(space))
     }
 
     fn handle(&self, request: &[u8], capacity: usize, reply: &mut Vec<u8>) {
         // A panic ends the process: nobody sees what one left behind.
-        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut space = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         space.handle(request, capacity, reply);
     }
 }
@@ -41,10 +31,10 @@ impl Shared {
 ///
 /// # Errors
 /// The first of any thread; the others may run on, so the process has to end.
-pub(crate) fn serve(shared: Shared, devices: Vec<Device>, served: impl FnOnce()) -> io::Result<()> {
-    let shared = Arc::new(shared);
+pub(crate) fn serve(space: Shared, devices: Vec<Device>, served: impl FnOnce()) -> io::Result<()> {
+    let space = Arc::new(space);
     let mut workers: Vec<Worker> =
-        devices.into_iter().map(|device| Worker::new(Arc::clone(&shared), device)).collect();
+        devices.into_iter().map(|device| Worker::new(Arc::clone(&space), device)).collect();
     if !workers[0].answer_one()? {
         return Ok(());
     }
@@ -65,17 +55,15 @@ pub(crate) fn serve(shared: Shared, devices: Vec<Device>, served: impl FnOnce())
 
 /// A thread's own part.
 struct Worker {
-    shared: Arc<Shared>,
+    space: Arc<Shared>,
     device: Device,
     request: Vec<u8>,
     reply: Vec<u8>,
-    /// Requests in a row that were there when this thread looked first.
-    streak: u32,
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, device: Device) -> Worker {
-        Worker { shared, device, request: vec![0; MOST], reply: Vec::new(), streak: 0 }
+    fn new(space: Arc<Shared>, device: Device) -> Worker {
+        Worker { space, device, request: vec![0; MOST], reply: Vec::new() }
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -85,42 +73,22 @@ impl Worker {
 
     /// Takes and answers a request; `false` if it is unmounted.
     fn answer_one(&mut self) -> io::Result<bool> {
-        self.shared.turn.take();
-        let length = self.next();
-        let in_a_hurry = self.streak >= CROWD || !matches!(length, Ok(Some(_)));
-        self.shared.turn.pass(sys::clock::monotonic_ns(), in_a_hurry);
-        let Some(length) = length? else { return Ok(false) };
-        self.shared.handle(&self.request[..length], MOST, &mut self.reply);
+        let length = match self.device.read(&mut self.request) {
+            Err(error) if is_unmounted(&error) => return Ok(false),
+            length => length?,
+        };
+        self.space.handle(&self.request[..length], MOST, &mut self.reply);
         if self.reply.is_empty() {
             return Ok(true);
         }
         match self.device.write(&self.reply) {
             Err(error) if is_unmounted(&error) => Ok(false),
-            // Nobody waits for it any more.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
+            // Nobody waits for it any more, or the kernel could make nothing of it and has answered
+            // with EIO itself.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
+                Ok(true)
+            }
             result => result.map(|()| true),
-        }
-    }
-
-    /// The length of the next request, or `None` if it is unmounted.
-    fn next(&mut self) -> io::Result<Option<usize>> {
-        let mut until_ns = None;
-        loop {
-            match self.device.read(&mut self.request) {
-                Ok(length) => {
-                    self.streak = if until_ns.is_none() { self.streak + 1 } else { 0 };
-                    return Ok(Some(length));
-                }
-                Err(error) if is_unmounted(&error) => return Ok(None),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            let now_ns = sys::clock::monotonic_ns();
-            if now_ns < *until_ns.get_or_insert(now_ns + self.shared.spin_ns) {
-                sys::sched::give_way();
-            } else {
-                self.device.wait()?;
-            }
         }
     }
 }

@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 /// Threads that answer requests, if nobody says otherwise.
 pub const DEFAULT_THREADS: usize = 4;
 
-/// Longest spin after the last request, microseconds, if nobody says otherwise.
-pub const DEFAULT_SPIN_US: u32 = 50;
-
 /// One space's files, as the command line decided it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +25,4 @@ pub struct Settings {
     pub hidden: Vec<PathBuf>,
     /// Threads that answer requests; at least one.
     pub threads: usize,
-    /// Longest spin after the last request before it sleeps, microseconds.
-    pub spin_us: u32,
 }

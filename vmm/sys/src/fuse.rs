@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -106,37 +105,15 @@ impl Device {
         Device(fd)
     }
 
-    /// Makes [`read`](Device::read) give EAGAIN where it would wait.
+    /// Waits for the next request and reads it into `buffer`.
     ///
     /// # Errors
-    /// Those of fcntl(2).
-    pub fn never_wait(&self) -> io::Result<()> {
-        let flags = rustix::fs::fcntl_getfl(&self.0)?;
-        Ok(rustix::fs::fcntl_setfl(&self.0, flags | OFlags::NONBLOCK)?)
-    }
-
-    /// Waits for a request, or for the end of the mount.
-    ///
-    /// # Errors
-    /// Those of poll(2).
-    pub fn wait(&self) -> io::Result<()> {
-        loop {
-            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None) {
-                Err(Errno::INTR) => {}
-                result => return Ok(result.map(drop)?),
-            }
-        }
-    }
-
-    /// Reads the next request into `buffer`.
-    ///
-    /// # Errors
-    /// EAGAIN: there is none. ENODEV: it is unmounted. EINVAL: `buffer` is too short.
+    /// ENODEV: it is unmounted. EINVAL: `buffer` is too short.
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match rustix::io::read(&self.0, &mut *buffer) {
                 // NOENT: the request was interrupted before it was read.
-                Err(Errno::INTR | Errno::NOENT) => {}
+                Err(Errno::INTR | Errno::NOENT | Errno::AGAIN) => {}
                 result => return Ok(result?),
             }
         }

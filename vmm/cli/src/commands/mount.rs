@@ -27,9 +27,6 @@ pub(super) struct Options {
     /// Threads that answer requests
     #[arg(long, default_value_t = ::mount::DEFAULT_THREADS, value_parser = threads, hide = true)]
     threads: usize,
-    /// How long it looks for requests before it sleeps, microseconds
-    #[arg(long, default_value_t = ::mount::DEFAULT_SPIN_US, hide = true)]
-    spin_us: u32,
 }
 
 fn threads(text: &str) -> Result<usize, String> {
@@ -46,11 +43,7 @@ pub(super) fn mount(options: &Options) -> Outcome<()> {
         true => Some(Termination::new().or_fail(|| "cannot wait for signals".to_owned())?),
         false => None,
     };
-    let how = How {
-        threads: options.threads,
-        spin_us: options.spin_us,
-        ends_with_us: options.foreground,
-    };
+    let how = How { threads: options.threads, ends_with_us: options.foreground };
     let mount = spaces.mount(&files, file.as_deref(), &options.directory, how)?;
     let (name, directory) = (&files.name, &mount.note.directory);
     let Some(termination) = termination else {
