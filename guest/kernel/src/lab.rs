@@ -272,7 +272,9 @@ impl Disk {
         std::os::unix::fs::symlink("loop", lower.join("loop")).unwrap();
         let limits = cowfs::Limits::default();
         let lowers = vec![lower];
-        let space = cowfs::FileSpace::open(cowfs::Config { lowers, upper, work, limits }).unwrap();
+        let (owners, hidden) = (cowfs::Owners::Administrator, Vec::new());
+        let config = cowfs::Config { lowers, upper, work, limits, owners, hidden };
+        let space = cowfs::FileSpace::open(config).unwrap();
         Disk { space, replies: VecDeque::new(), next: 0, root }
     }
 }

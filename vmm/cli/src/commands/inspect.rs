@@ -91,6 +91,9 @@ fn show_entry(entry: &Entry) {
             vm.guest_kib
         );
     }
+    if let Some(directory) = &entry.mounted {
+        say!("mounted  {}", directory.display());
+    }
     if let Some(root) = &entry.root {
         say!("parent   {} (read only)", root.display());
     }

@@ -243,3 +243,25 @@ fn is_port(text: &str) -> bool {
         .and_then(|port| port.parse::<u16>().ok())
         .is_some_and(|port| port != 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::FilesConfig;
+
+    #[test]
+    fn what_is_about_files_is_read_whatever_keys_the_overlay() {
+        let text = "[overlay]\nlocal = \"192.0.2.10\"\n[files]\nroot = \"/srv\"\n";
+        let files = FilesConfig::parse("f.toml", "red", text).unwrap();
+        assert_eq!((files.name.as_str(), files.root), ("red", Some("/srv".into())));
+        let named = FilesConfig::parse("f.toml", "F", "[space]\nname = \"blue\"").unwrap();
+        assert_eq!((named.name.as_str(), named.root), ("blue", None));
+    }
+
+    #[test]
+    fn mistakes_about_files_are_named_as_ever() {
+        let mistake = |text| FilesConfig::parse("f.toml", "red", text).unwrap_err().to_string();
+        assert!(mistake("[files]\nroot = \"srv\"").starts_with("f.toml:2: [files] root: is not"));
+        assert!(mistake("[files]\nroots = \"/srv\"").contains("unknown field"));
+        assert!(mistake("[space]\nname = \"Red\"").contains("cannot name a space"));
+    }
+}
