@@ -270,10 +270,8 @@ impl Disk {
         std::fs::write(lower.join("sub/big"), [b'x'; 200_000]).unwrap();
         std::os::unix::fs::symlink("sub/../hello", lower.join("link")).unwrap();
         std::os::unix::fs::symlink("loop", lower.join("loop")).unwrap();
-        let limits = cowfs::Limits::default();
-        let lowers = vec![lower];
-        let (owners, hidden) = (cowfs::Owners::Administrator, Vec::new());
-        let config = cowfs::Config { lowers, upper, work, limits, owners, hidden };
+        let lowers = vec![cowfs::LowerLayer::Live(lower)];
+        let config = cowfs::Config::new(lowers, upper, work);
         let space = cowfs::FileSpace::open(config).unwrap();
         Disk { space, replies: VecDeque::new(), next: 0, root }
     }

@@ -4,6 +4,7 @@
 //! Only `host` makes system calls.
 
 mod attributes;
+mod backing;
 mod bindings;
 mod configuration;
 mod copy_up;
@@ -24,6 +25,7 @@ mod stored;
 mod watch;
 mod xattr;
 
+pub use backing::Backing;
 pub use bindings::Binding;
 pub use configuration::{Config, Limits, LowerLayer, OpenFailure};
 pub use layer::Crossing;
