@@ -78,6 +78,12 @@ impl Spaces {
         }
         let directory = checked(directory)?;
         paths::own(&paths.runtime)?;
+        if let Ok(note) = read_note(&paths)
+            && !is_seen(&note, true)?
+        {
+            // Unmounted a moment ago: its process is on its way out, or it is told below.
+            locks::is_freed(&paths.mount_lock(), END_PATIENCE)?;
+        }
         let lock = locks::take(&paths.mount_lock())?;
         let lock = lock.ok_or_else(|| is_mounted(name, read_note(&paths).ok().as_ref()))?;
         if locks::is_held(&paths.lock())? {

@@ -90,6 +90,9 @@ impl State {
             return self.white_out(&merged, name, written, Rename::Exchange);
         }
         if merged.volume == Volume::Layered {
+            if let Some(id) = self.nodes.child(directory, name) {
+                self.directories.close(id);
+            }
             self.empty_for_good(child.upper())?;
         }
         merged.upper().remove_directory(name)

@@ -16,6 +16,7 @@ pub(crate) fn enter(settings: &Settings) -> Result<(), JailFailure> {
     let inside = Inside {
         read: &lowers,
         written: &[&settings.upper, &settings.work],
+        run_outside: false,
         calls: &[GUEST_CALLS, SOCKET_CALLS, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
         orders: &[(libc::SYS_ioctl, IOCTLS), FCNTL_ORDERS],
     };

@@ -126,6 +126,7 @@ fn built(settings: &Settings) -> Result<Jail, JailFailure> {
     Jail::new(&Inside {
         read: &lowers,
         written: &[&settings.upper, &settings.work],
+        run_outside: true,
         calls: &[OWN_CALLS, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
         orders: &[(libc::SYS_ioctl, &sys::fuse::IOCTLS), FCNTL_ORDERS],
     })
