@@ -2,6 +2,7 @@
 //!
 //! All on one disk, with the same lower tree, in interleaved rounds of one run.
 
+mod disk;
 mod large;
 mod systems;
 mod tree;
@@ -18,7 +19,7 @@ use crate::progress::Progress;
 use crate::report::{FileSystem, Files, Job, Spread};
 use systems::{Kind, System};
 use tree::Tree;
-use workloads::{Start, Turn, Workload};
+use workloads::{Start, Workload};
 
 pub use tree::Sizes;
 
@@ -74,6 +75,11 @@ impl Drop for Place {
 pub fn inside(plan: &Plan, place: &Path, json: bool) -> Outcome<ExitCode> {
     lab::settle()?;
     let progress = Progress::new();
+    progress.step("making a file system");
+    let (place, disk) = match disk::make(place) {
+        Ok(root) => (root, "an ext4 of its own".to_owned()),
+        Err(failure) => (place.to_owned(), format!("the disk as it is: {}", failure.chain())),
+    };
     let mut systems = Vec::new();
     let mut file_systems = Vec::new();
     let tree = Tree::new(plan.sizes, plan.rounds);
@@ -82,7 +88,7 @@ pub fn inside(plan: &Plan, place: &Path, json: bool) -> Outcome<ExitCode> {
     tree.populate(&lower)?;
     for kind in Kind::ALL {
         progress.step(&format!("mounting: {}", kind.name()));
-        let (system, version, left_out) = match System::set_up(kind, place, &lower) {
+        let (system, version, left_out) = match System::set_up(kind, &place, &lower) {
             Ok(Some(system)) => {
                 if kind == Kind::Plain {
                     tree.populate(&system.root)?;
@@ -103,7 +109,7 @@ pub fn inside(plan: &Plan, place: &Path, json: bool) -> Outcome<ExitCode> {
     for system in &systems {
         tree.settle(&system.root)?;
     }
-    let mut report = Files { systems: file_systems, jobs: Vec::new(), first_ls: Vec::new() };
+    let mut report = Files { disk, systems: file_systems, jobs: Vec::new(), first_ls: Vec::new() };
     for workload in workloads::all(tree.has_repository()) {
         if workload.start == Start::Cold && !systems::can_drop_caches() {
             continue;
@@ -115,7 +121,7 @@ pub fn inside(plan: &Plan, place: &Path, json: bool) -> Outcome<ExitCode> {
     progress.step("unmounting");
     drop(systems);
     if plan.large {
-        report.first_ls = large::measure(plan.rounds, place, &kinds, &progress)?;
+        report.first_ls = large::measure(plan.rounds, &place, &kinds, &progress)?;
     }
     drop(progress);
     super::output::print(json, &report, Files::text);
@@ -136,7 +142,7 @@ fn measure(
     if workload.start == Start::Warm {
         progress.step(&format!("{name}: warming up"));
         for system in &*systems {
-            workload.turn(&Turn { root: &system.root, tree, round: 0 })?;
+            workload.turn(&system.turn(tree, 0))?;
         }
     }
     let orders = fair(systems.len());
@@ -146,9 +152,9 @@ fn measure(
             let system = &mut systems[at];
             match workload.start {
                 Start::Cold => system.chill()?,
-                Start::Warm | Start::Fresh => rustix::fs::sync(),
+                Start::Warm | Start::Fresh => system.sync()?,
             }
-            let turn = Turn { root: &system.root, tree, round };
+            let turn = system.turn(tree, round);
             let failed = || format!("{}: {name}", system.kind.name());
             let seconds = progress.quiet(|| workload.turn(&turn)).or_fail(failed)?;
             for (row, seconds) in taken.iter_mut().zip(seconds) {

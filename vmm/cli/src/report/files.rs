@@ -10,6 +10,8 @@ use super::Spread;
 /// All of a `bench files`; its JSON, which stays stable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Files {
+    /// Where.
+    pub disk: String,
     /// What was compared.
     pub systems: Vec<FileSystem>,
     /// What was done.
@@ -101,7 +103,7 @@ impl Files {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out)?;
+        writeln!(out, "\non {}", self.disk)?;
         for system in &self.systems {
             match (&system.left_out, &system.version) {
                 (Some(why), _) => writeln!(out, "{} was left out: {why}", system.name)?,
@@ -173,7 +175,7 @@ mod tests {
     fn what_was_left_out_is_named_with_the_reason() {
         let left_out = Some("there is none".to_owned());
         let systems = vec![FileSystem { name: "overlayfs", version: None, left_out }];
-        let report = Files { systems, jobs: vec![job(1.0, 0.5)], first_ls: Vec::new() };
+        let report = Files { disk: String::new(), systems, jobs: vec![job(1.0, 0.5)], first_ls: Vec::new() };
         assert!(report.text().contains("overlayfs was left out: there is none"));
         assert!(report.text().contains("1.00 (1.00-1.00)"));
     }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, UnmountFlags};
 use sys::clock::monotonic_ns;
 
+use super::tree::Tree;
+use super::workloads::Turn;
 use crate::failure::{Failure, Outcome, While};
 use crate::lab::service::finish;
 use crate::processes::last_sentence;
@@ -142,6 +144,16 @@ impl System {
         Ok(())
     }
 
+    /// Its turn in a round.
+    pub(super) fn turn<'a>(&'a self, tree: &'a Tree, round: usize) -> Turn<'a> {
+        Turn { root: &self.root, disk: &self.home, tree, round }
+    }
+
+    /// Writes what waits to be written, so that nobody does it during the next measurement.
+    pub(super) fn sync(&self) -> Outcome<()> {
+        sync(&self.home)
+    }
+
     /// The layers as both other unions name them.
     fn layers(&self) -> OsString {
         let mut options = OsString::from("lowerdir=");
@@ -238,6 +250,13 @@ fn version() -> Option<String> {
     Some(first.rsplit(' ').next().unwrap_or(first).to_owned())
 }
 
+/// Writes what waits to be written to the file system of this directory.
+pub(super) fn sync(directory: &Path) -> Outcome<()> {
+    let failed = || format!("cannot sync {}", directory.display());
+    let directory = File::open(directory).or_fail(failed)?;
+    rustix::fs::syncfs(directory).or_fail(failed)
+}
+
 /// Whether the kernel's caches can be emptied here.
 pub(super) fn can_drop_caches() -> bool {
     OpenOptions::new().write(true).open(DROP_CACHES).is_ok()
@@ -250,7 +269,7 @@ pub(super) fn drop_caches() -> Outcome<()> {
 }
 
 /// Whether the root that this process is, is somebody else outside.
-fn is_in_user_namespace() -> bool {
+pub(super) fn is_in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     !map.split_whitespace().eq(["0", "0", "4294967295"])
 }

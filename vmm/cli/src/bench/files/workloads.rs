@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sys::clock::monotonic_ns;
 
+use super::systems::sync;
 use super::tree::{Noise, Tree};
 use crate::failure::{Failure, Outcome, While};
 
@@ -54,6 +55,8 @@ impl Workload {
 /// One system's turn in a round.
 pub(super) struct Turn<'a> {
     pub(super) root: &'a Path,
+    /// Of the file system that all are on.
+    pub(super) disk: &'a Path,
     pub(super) tree: &'a Tree,
     pub(super) round: usize,
 }
@@ -165,7 +168,7 @@ fn extract(turn: &Turn<'_>) -> Outcome<Vec<f64>> {
         fs::create_dir(&target)?;
         turn.tree.extract(&target)
     })?;
-    rustix::fs::sync();
+    sync(turn.disk)?;
     let remove = timed_io(turn.root, || fs::remove_dir_all(&target))?;
     Ok(vec![extract, remove])
 }
