@@ -80,7 +80,11 @@ impl State {
         let Ok(node) = self.nodes.get(id) else { return stat.links };
         if node.is_directory() {
             // No count of subdirectories: they are in several layers (find(1) takes 1 for that).
-            return if node.orphan.is_some() { 0 } else { 1 };
+            return match (&node.orphan, node.pure) {
+                (Some(_), _) => 0,
+                (None, true) => stat.links,
+                (None, false) => 1,
+            };
         }
         match (&node.orphan, &node.indexed) {
             (Some(Orphan::InWork(_)), _) => stat.links.saturating_sub(1),
@@ -180,6 +184,12 @@ impl State {
 
     /// Lets the file, one of the upper or shared, be shown as `wanted`.
     fn show(&mut self, id: NodeId, stat: &Stat, wanted: Shown) -> Result<(), Errno> {
+        if id == NodeId::ROOT {
+            // On the host the upper stays closed to others, whatever is shown inside.
+            self.role.to_kept(wanted).keep(self.root.upper())?;
+            self.nodes.node_mut(id).shown = Some(wanted);
+            return Ok(());
+        }
         if let Some(merged) = self.own_directory(id) {
             let file = merged.upper().as_file()?;
             let layered = merged.is_layered();

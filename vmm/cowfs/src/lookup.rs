@@ -115,6 +115,7 @@ impl State {
             let (_, name) = node.name().ok_or(Errno::ESTALE)?;
             let child = self.layers.open(&merged, checked(&name), node.place)?;
             self.watches.watch(id, above, &child, &self.layers);
+            self.nodes.node_mut(id).pure = child.opaque;
             merged = Arc::new(child);
             self.directories.keep(id, Arc::clone(&merged));
             above = id;
@@ -200,8 +201,9 @@ impl State {
             self.nodes.attach(id, directory, name);
             return Ok(id);
         }
-        let seen = self.see(merged, name, found)?;
+        let (seen, pure) = self.see(merged, name, found)?;
         let id = self.nodes.insert(seen)?;
+        self.nodes.node_mut(id).pure = pure;
         self.nodes.attach(id, directory, name);
         Ok(id)
     }
@@ -216,11 +218,13 @@ impl State {
         Ok(())
     }
 
-    fn see(&self, merged: &Merged, name: Name<'_>, found: &Found) -> Result<Seen, Errno> {
+    /// What a file is, and whether it is a directory that hides all below it.
+    fn see(&self, merged: &Merged, name: Name<'_>, found: &Found) -> Result<(Seen, bool), Errno> {
         let (place, kind) = (found.place, found.stat.kind());
         let inode = self.inode(&found.stat);
         let indexed = found.indexed.clone();
         let mut seen = Seen { place, kind, inode, shown: None, indexed };
+        let mut pure = false;
         let keeps = matches!(kind, TYPE_DIRECTORY | TYPE_REGULAR);
         if keeps && self.layers.has_ours(merged, place.layer) {
             let file = match (&seen.indexed, self.indexes.get(place.layer)) {
@@ -230,8 +234,11 @@ impl State {
             seen.inode = Origin::read(&file)?.map_or(inode, |origin| origin.inode);
             seen.shown = Shown::read(&file, kind)?.map(|kept| self.role.from_kept(kept));
             seen.kind = seen.shown.map_or(kind, |shown| shown.kind);
+            pure = kind == TYPE_DIRECTORY
+                && place.layer == UPPER
+                && (merged.opaque || self.layers.marks.is_opaque(&file)?);
         }
-        Ok(seen)
+        Ok((seen, pure))
     }
 
     /// Hands the guest an entry of `id`, which it will forget.

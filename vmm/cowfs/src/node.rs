@@ -38,6 +38,8 @@ pub(crate) struct Node {
     pub(crate) shown: Option<Shown>,
     /// The file's name in the index of hard links.
     pub(crate) indexed: Option<Arc<[u8]>>,
+    /// A directory of one layer: the host counts its subdirectories right.
+    pub(crate) pure: bool,
     /// Where the file is when it has no name.
     pub(crate) orphan: Option<Orphan>,
 }
@@ -152,11 +154,23 @@ impl Nodes {
         // 64 bits are never used up: a node id is never used again.
         self.next += 1;
         let (names, lookups, children, opens, orphan) = (Vec::new(), 0, 0, 0, None);
+        let pure = false;
         if kind != TYPE_DIRECTORY {
             self.places.insert(place, id);
         }
-        let node =
-            Node { names, lookups, children, opens, place, kind, inode, shown, indexed, orphan };
+        let node = Node {
+            names,
+            lookups,
+            children,
+            opens,
+            place,
+            kind,
+            inode,
+            shown,
+            indexed,
+            pure,
+            orphan,
+        };
         self.nodes.insert(id, node);
         id
     }

@@ -1,8 +1,8 @@
 //! The threads that answer the kernel.
 
 use std::io::{self, Error};
-use std::sync::mpsc::channel;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 
 use cowfs::FileSpace;
