@@ -11,6 +11,8 @@ use cli::lab::Lab;
 use crate::mounted::Mounted;
 use crate::random::Random;
 
+const EIO: i32 = 5;
+
 const KILLS: usize = 500;
 
 /// A machine that is this slow does fewer, and says so.
@@ -156,12 +158,14 @@ pub(super) fn whole(lab: &Lab) {
         let failed = std::thread::scope(|scope| {
             let workload = scope.spawn(|| workload.run());
             std::thread::sleep(moment);
+            assert!(!workload.is_finished(), "kill {kills}: {:?}", workload.join().map_err(drop));
             mounted.kill();
             workload.join().unwrap()
         });
-        // Without the mount there is the empty directory below it.
+        // Or EIO, of what was under way; without the mount there is the empty directory below it.
         let kinds = [ErrorKind::NotConnected, ErrorKind::ConnectionAborted, ErrorKind::NotFound];
-        assert!(kinds.contains(&failed.kind()), "kill {kills}: {failed}");
+        let is_death = kinds.contains(&failed.kind()) || failed.raw_os_error() == Some(EIO);
+        assert!(is_death, "kill {kills}: {failed}");
         mounted.mount();
         workload.check(kills);
         kills += 1;

@@ -32,8 +32,9 @@ impl<'a> Mounted<'a> {
     /// Has `fill` make the lower tree, and mounts a space over it.
     pub(super) fn new(lab: &'a Lab, fill: impl FnOnce(&Path)) -> Self {
         let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let (root, lower) = (home.path().join("mnt"), home.path().join("lower"));
-        fs::create_dir(&root).unwrap();
+        // A short name: a socket's must fit into 108 bytes.
+        let (root, lower) = (lab.a.directory.join("mnt"), home.path().join("lower"));
+        fs::create_dir_all(&root).unwrap();
         fs::create_dir(&lower).unwrap();
         fill(&lower);
         let text = format!("[space]\nname = \"files\"\n[files]\nroot = {:?}\n", lower);

@@ -5,6 +5,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Differences that are shown.
 const SHOWN: usize = 12;
@@ -36,6 +37,14 @@ impl Snapshot {
 
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Without the times of what was modified since `start`, which are the clock's.
+    pub(super) fn of_before(mut self, start: SystemTime) -> Self {
+        let start = start.duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
+        let recent = self.0.values_mut().filter(|entry| entry.modified.0 >= start);
+        recent.for_each(|entry| entry.modified = (0, 0));
+        self
     }
 
     /// Fails with the first differences.
