@@ -131,7 +131,7 @@ fn received(command: &Connection) -> Result<Option<Device>, Error> {
     }
 }
 
-/// An end for each thread; where the kernel gives no more, they share the last.
+/// An end for each thread, or fewer where there are no more.
 fn clones(device: Device, threads: usize) -> Vec<Device> {
     let mut devices = vec![device];
     while devices.len() < threads {
@@ -150,3 +150,6 @@ fn abort_on_panic() {
         std::process::abort();
     }));
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,10 @@ impl Place {
     /// It cannot be made.
     pub fn make(parent: &Path) -> Outcome<Self> {
         let failed = || {
-            format!("cannot make a directory in {}; choose another by --directory", parent.display())
+            format!(
+                "cannot make a directory in {}; choose another by --directory",
+                parent.display()
+            )
         };
         let name = format!("portspace-bench-{}", std::process::id());
         let path = fs::canonicalize(parent).or_fail(failed)?.join(name);
@@ -163,7 +166,8 @@ fn measure(
         }
     }
     let rows = workload.rows.iter().zip(&taken);
-    let jobs: Vec<Job> = rows.map(|(row, taken)| job(row.name, row.limit, systems, taken)).collect();
+    let jobs: Vec<Job> =
+        rows.map(|(row, taken)| job(row.name, row.limit, systems, taken)).collect();
     jobs.iter().for_each(|job| progress.done(&job.line()));
     Ok(jobs)
 }

@@ -114,11 +114,8 @@ impl Files {
         let [plain, kernel, fuse, own] = COLUMNS;
         writeln!(
             out,
-            "\n{:<32} {plain:>9} {kernel:>9} {fuse:>14} {own:>9}  {:<20} {:<20} {}",
-            "ms, medians",
-            "/ overlayfs",
-            "/ fuse-overlayfs",
-            "at most"
+            "\n{:<32} {plain:>9} {kernel:>9} {fuse:>14} {own:>9}  {:<20} {:<20} at most",
+            "ms, medians", "/ overlayfs", "/ fuse-overlayfs"
         )?;
         for job in &self.jobs {
             write!(out, "{:<32}", job.name)?;
@@ -175,7 +172,8 @@ mod tests {
     fn what_was_left_out_is_named_with_the_reason() {
         let left_out = Some("there is none".to_owned());
         let systems = vec![FileSystem { name: "overlayfs", version: None, left_out }];
-        let report = Files { disk: String::new(), systems, jobs: vec![job(1.0, 0.5)], first_ls: Vec::new() };
+        let report =
+            Files { disk: String::new(), systems, jobs: vec![job(1.0, 0.5)], first_ls: Vec::new() };
         assert!(report.text().contains("overlayfs was left out: there is none"));
         assert!(report.text().contains("1.00 (1.00-1.00)"));
     }

@@ -57,7 +57,10 @@ impl Kind {
 
     /// Why there is none.
     pub(super) fn missing(self) -> String {
-        format!("there is no {}; install it (cargo install fuse-overlayfs), or name it in {PROGRAM}", self.name())
+        format!(
+            "there is no {}; install it (cargo install fuse-overlayfs), or name it in {PROGRAM}",
+            self.name()
+        )
     }
 }
 

@@ -106,11 +106,7 @@ const RANDOM: [Row; 3] = [
     Row { name: "random 4 KiB writes, upper", limit: None },
 ];
 
-fn one(
-    start: Start,
-    rows: &'static [Row],
-    work: fn(&Turn<'_>) -> Outcome<Vec<f64>>,
-) -> Workload {
+fn one(start: Start, rows: &'static [Row], work: fn(&Turn<'_>) -> Outcome<Vec<f64>>) -> Workload {
     Workload { rows, start, work }
 }
 
