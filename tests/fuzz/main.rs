@@ -4,6 +4,7 @@
 //! made here. As tests they run for a bounded time; `cargo bolero` runs them for hours.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod disk;
 mod guest;
 mod peer;
 mod seeds;
@@ -36,6 +37,7 @@ targets! {
     frames_of_a_guest: guest::frame_seeds(), guest::frame;
     headers_of_large_packets: guest::large_seeds(), guest::large;
     virtqueues: guest::queue_seeds(), guest::queue;
+    requests_to_a_disk: disk::seeds(), disk::request;
     vhost_user_messages: guest::message_seeds(), guest::messages;
     requests_to_the_switch: user::request_seeds(), user::request;
     configuration_files: user::file_seeds(), user::file;

@@ -113,7 +113,8 @@ pub(crate) fn file_seeds() -> Vec<Seed> {
         "[space]\naddress = [\"10.1.0.5\"]\n[overlay]\nlocal = \"{A}\"\npeer = \"{B}\"\n\
          mode = \"tunnel\"\nremote = [\"10.2.0.0/16\"]\nencapsulation = \"raw\"\n{manual}\
          [[overlay.policy]]\naction = \"discard\"\nprotocol = \"udp\"\nremote_ports = \"9-20\"\n\
-         [limits]\npackets = 1000\nbytes = \"10M\"\n"
+         [limits]\npackets = 1000\nbytes = \"10M\"\n\
+         [[disks]]\nimage = \"/image\"\nformat = \"raw\"\nread_only = true\n"
     );
     vec![("plain", plain.into_bytes()), ("tunnel", tunnel.into_bytes())]
 }

@@ -67,7 +67,7 @@ pub(crate) fn a_killed_switch(lab: &Lab) {
     assert!(red.run(&["true"]).ok());
 }
 
-fn kill(pid: u64) {
+pub(crate) fn kill(pid: u64) {
     assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
 }
 

@@ -1,17 +1,13 @@
 //! What a space writes is its own.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cli::lab::service::{Service, finish};
 use cli::lab::{Lab, Peer};
 use switch::overlay::Cipher;
-use tests::{Space, ignore};
-
-/// Every file below a directory: mode, time of change (nanoseconds) and contents.
-type Tree = BTreeMap<PathBuf, (u32, i64, Vec<u8>)>;
+use tests::{Space, ignore, tree};
 
 pub(crate) fn own_layer(lab: &Lab) {
     let parent = lab.a.directory.join("parent");
@@ -60,24 +56,4 @@ pub(crate) fn a_fetched_file(lab: &Lab) {
     assert!(std::fs::read(upper.join("parcel")).unwrap() == parcel, "the same bytes on A");
     let missing = red.run(&["fetch", "http://192.0.2.20:8000/nothing", "-o", "/nothing"]);
     assert!(!missing.ok() && missing.said.contains("404"), "{}", missing.said);
-}
-
-fn tree(root: &Path) -> Tree {
-    let mut files = Tree::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let entry = entry.unwrap();
-            let (path, seen) = (entry.path(), entry.metadata().unwrap());
-            if seen.is_dir() {
-                directories.push(path);
-                continue;
-            }
-            let changed_ns = seen.mtime() * 1_000_000_000 + seen.mtime_nsec();
-            let bytes = std::fs::read(&path).unwrap();
-            let below = path.strip_prefix(root).unwrap().to_owned();
-            files.insert(below, (seen.mode(), changed_ns, bytes));
-        }
-    }
-    files
 }

@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, and uses sockets as any program would"
 )]
 
+mod disks;
 mod failures;
 mod fair;
 mod files;
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
             ),
             ("two spaces bound to each other talk within the switch", local::two_bound_spaces),
             ("what a space writes stays in its own layer", files::own_layer),
+            ("what a space writes to its disk stays in its own layer", disks::own_layer),
+            ("what a guest flushed survives its VM process", disks::flushed_is_kept),
+            ("a space has several disks, each its own", disks::several),
+            ("a disk that does not fit its layer is refused and kept", disks::refused),
             ("a file is fetched whole from python's web server", files::a_fetched_file),
             ("nothing but ESP leaves, whatever the guest sends", wire::nothing_but_esp_leaves),
             ("nothing but ESP leaves through a tunnel", tunnel::nothing_but_esp_leaves),

@@ -8,6 +8,7 @@
 mod linux;
 mod python;
 mod space;
+mod tree;
 
 use std::fs::OpenOptions;
 use std::panic::AssertUnwindSafe;
@@ -19,6 +20,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 pub use linux::{Linux, SHELL, Said};
 pub use python::python;
 pub use space::{PATIENCE, Space, echo_server, eventually, in_hex, run};
+pub use tree::{Tree, tree};
 
 /// A test by the sentence it proves. It panics where that is wrong.
 pub type Test = (&'static str, fn(&Lab));
@@ -41,6 +43,10 @@ pub fn as_portspace() -> Option<ExitCode> {
         "inspect",
         "stop",
         "rm",
+        "mount",
+        "diff",
+        "commit",
+        "discard",
         "bare",
         "plug",
         "switch",
@@ -49,6 +55,7 @@ pub fn as_portspace() -> Option<ExitCode> {
         "capture",
         "switch-process",
         "vm",
+        "mount-process",
         "tool",
         "lab-threshold",
         "demo",

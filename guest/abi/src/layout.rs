@@ -28,12 +28,32 @@ pub enum Place {
     Files = 3,
     /// virtio-vsock: programs are run through it.
     Vsock = 4,
+    /// virtio-blk: the first disk, then the others.
+    Disk0 = 5,
+    /// The second disk.
+    Disk1 = 6,
+    /// The third disk.
+    Disk2 = 7,
+    /// The fourth disk.
+    Disk3 = 8,
 }
 
 impl Place {
     /// Every place, in order.
-    pub const ALL: [Place; 5] =
-        [Place::Net, Place::Console, Place::Entropy, Place::Files, Place::Vsock];
+    pub const ALL: [Place; 9] = [
+        Place::Net,
+        Place::Console,
+        Place::Entropy,
+        Place::Files,
+        Place::Vsock,
+        Place::Disk0,
+        Place::Disk1,
+        Place::Disk2,
+        Place::Disk3,
+    ];
+
+    /// The places of the disks, in order; a space has as many disks at most.
+    pub const DISKS: [Place; 4] = [Place::Disk0, Place::Disk1, Place::Disk2, Place::Disk3];
 
     /// The guest-physical address of the device's registers.
     pub const fn address(self) -> u64 {

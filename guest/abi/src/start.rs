@@ -32,10 +32,12 @@ pub struct StartPage {
     /// The space's Ethernet address.
     pub mac: [u8; 6],
     /// Which of the addresses are given.
-    pub given: [u8; 2],
+    pub given: u8,
+    /// How many disks there are, in the first of [`crate::layout::Place::DISKS`].
+    pub disks: u8,
 }
 
-/// In the first byte of [`StartPage::given`]: the space has an IPv4 address.
+/// In [`StartPage::given`]: the space has an IPv4 address.
 pub const HAS_V4: u8 = 1;
 /// The space has an IPv6 address.
 pub const HAS_V6: u8 = 1 << 1;
@@ -52,14 +54,14 @@ impl StartPage {
                 IpAddr::V4(v4) => self.address_v4 = v4.octets(),
                 IpAddr::V6(v6) => self.address_v6 = v6.octets(),
             }
-            self.given[0] |= if address.is_ipv4() { HAS_V4 } else { HAS_V6 };
+            self.given |= if address.is_ipv4() { HAS_V4 } else { HAS_V6 };
         }
         match peer {
             Some(IpAddr::V4(v4)) => {
-                (self.peer_v4, self.given[0]) = (v4.octets(), self.given[0] | PEER_V4)
+                (self.peer_v4, self.given) = (v4.octets(), self.given | PEER_V4)
             }
             Some(IpAddr::V6(v6)) => {
-                (self.peer_v6, self.given[0]) = (v6.octets(), self.given[0] | PEER_V6)
+                (self.peer_v6, self.given) = (v6.octets(), self.given | PEER_V6)
             }
             None => {}
         }
@@ -84,7 +86,7 @@ impl StartPage {
     }
 
     fn is_given(&self, which: u8) -> bool {
-        self.given[0] & which != 0
+        self.given & which != 0
     }
 }
 
@@ -110,7 +112,8 @@ mod tests {
             address_v6: [0; 16],
             peer_v6: [0; 16],
             mac: [0; 6],
-            given: [0; 2],
+            given: 0,
+            disks: 0,
         };
         assert_eq!((blank.own_v4(), blank.own_v6(), blank.peer()), (None, None, None));
         let (v4, v6) = (Ipv4Addr::new(10, 1, 0, 5), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 5));

@@ -39,6 +39,8 @@ const VERSION_1: u32 = 1;
 pub enum Kind {
     /// 5.1.
     Net = 1,
+    /// 5.2.
+    Block = 2,
     /// 5.3.
     Console = 3,
     /// 5.4.

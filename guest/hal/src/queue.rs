@@ -94,6 +94,8 @@ pub struct RequestQueue {
     replies: Buffers,
     doorbell: Doorbell,
     free: Vec<u16>,
+    /// Bytes of the reply each token's request has room for.
+    room: Vec<usize>,
 }
 
 /// Which request a reply answers: given out by [`RequestQueue::submit`], free again after its reply.
@@ -121,7 +123,8 @@ impl RequestQueue {
         for token in 0..depth {
             rings.describe_writable(depth + token, replies.address(token), reply);
         }
-        RequestQueue { rings, requests, replies, doorbell, free: (0..depth).rev().collect() }
+        let (free, room) = ((0..depth).rev().collect(), alloc::vec![reply; depth.into()]);
+        RequestQueue { rings, requests, replies, doorbell, free, room }
     }
 
     /// Sends the request that `fill` writes (it returns its length), or `None` while
@@ -136,14 +139,44 @@ impl RequestQueue {
         Some(token)
     }
 
-    /// The next reply, handed to `read`.
+    /// As [`RequestQueue::submit`], with room for `reply` bytes alone, the last of which is
+    /// `mark` unless the device writes it.
+    ///
+    /// # Panics
+    /// If replies have fewer bytes, or `reply` is none.
+    pub fn submit_with_room(
+        &mut self,
+        reply: usize,
+        mark: u8,
+        fill: impl FnOnce(&mut [u8]) -> usize,
+    ) -> Option<Token> {
+        let token = *self.free.last()?;
+        self.replies.bytes_mut(token)[reply - 1] = mark;
+        let descriptor = self.rings.size() / 2 + token;
+        self.rings.describe_writable(descriptor, self.replies.address(token), reply);
+        self.room[usize::from(token)] = reply;
+        self.submit(fill)
+    }
+
+    /// The next reply, handed to `read`: what the device counts as written.
     pub fn complete<R>(&mut self, read: impl FnOnce(Token, &[u8]) -> R) -> Option<R> {
+        self.take(|_, written| written, read)
+    }
+
+    /// As [`RequestQueue::complete`], with all there was room for, whatever the device counts.
+    pub fn complete_whole<R>(&mut self, read: impl FnOnce(Token, &[u8]) -> R) -> Option<R> {
+        self.take(|room, _| room, read)
+    }
+
+    fn take<R>(
+        &mut self,
+        length: impl FnOnce(usize, usize) -> usize,
+        read: impl FnOnce(Token, &[u8]) -> R,
+    ) -> Option<R> {
         let (token, written) = self.rings.take_used()?;
         // A device that completes a reply's own descriptor has no request to answer.
-        if token >= self.rings.size() / 2 {
-            return None;
-        }
-        let answer = read(token, self.replies.bytes(token, written));
+        let room = *self.room.get(usize::from(token))?;
+        let answer = read(token, self.replies.bytes(token, length(room, written)));
         self.free.push(token);
         Some(answer)
     }

@@ -81,6 +81,17 @@ pub trait Requests: Queues {
     fn complete(&mut self, read: &mut dyn FnMut(u16, &[u8])) -> bool;
 }
 
+/// The requests of virtio-blk.
+pub trait Blocks: Queues {
+    /// Sends a request whose reply has `reply` bytes, the last of them [`crate::disk::UNANSWERED`]
+    /// unless the device writes it; `None` while as many as possible are in flight.
+    /// The number is free again after its reply.
+    fn submit(&mut self, request: &[u8], reply: usize) -> Option<u16>;
+
+    /// Hands the next reply, all of it, to `read`; false if there is none.
+    fn complete(&mut self, read: &mut dyn FnMut(u16, &[u8])) -> bool;
+}
+
 /// The console's messages.
 pub trait Messages: Queues {
     /// Sends bytes, at most [`crate::console::LINE`]; false while there is no room.

@@ -2,6 +2,7 @@
 //! with a peer at its other end, a file space on disk, and programs run over them.
 
 pub(crate) mod device;
+pub(crate) mod platter;
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -19,6 +20,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 use crate::counters::Counters;
+use crate::disk::Disks;
 use crate::executor::Executor;
 use crate::files::{Calls, Files};
 use crate::hardware::{Cpu, Queues, Requests, Wire};
@@ -268,9 +270,9 @@ impl Disk {
         std::fs::write(lower.join("sub/big"), [b'x'; 200_000]).unwrap();
         std::os::unix::fs::symlink("sub/../hello", lower.join("link")).unwrap();
         std::os::unix::fs::symlink("loop", lower.join("loop")).unwrap();
-        let limits = cowfs::Limits::default();
-        let lowers = vec![lower];
-        let space = cowfs::FileSpace::open(cowfs::Config { lowers, upper, work, limits }).unwrap();
+        let lowers = vec![cowfs::LowerLayer::Live(lower)];
+        let config = cowfs::Config::new(lowers, upper, work);
+        let space = cowfs::FileSpace::open(config).unwrap();
         Disk { space, replies: VecDeque::new(), next: 0, root }
     }
 }
@@ -320,6 +322,8 @@ pub(crate) struct Lab {
     pub(crate) peer: Peer,
     calls: Rc<Calls>,
     disk: Option<Disk>,
+    disks: Disks,
+    pub(crate) platter: Option<platter::Platter>,
 }
 
 /// What a program did.
@@ -353,6 +357,8 @@ impl Lab {
             peer: Peer::new(other),
             calls: Rc::default(),
             disk: None,
+            disks: Disks::default(),
+            platter: None,
         }
     }
 
@@ -361,6 +367,15 @@ impl Lab {
         let mut lab = Lab::new();
         lab.disk = Some(Disk::new());
         lab.executor.spawner().spawn(lab.calls.clone().mount());
+        lab
+    }
+
+    /// With a virtio-blk.
+    pub(crate) fn with_platter(features: u32) -> Lab {
+        let mut lab = Lab::new();
+        let platter = platter::Platter::new(features);
+        lab.disks.borrow_mut().push(Rc::new(crate::disk::Disk::new(platter.shape())));
+        lab.platter = Some(platter);
         lab
     }
 
@@ -387,6 +402,11 @@ impl Lab {
             self.calls.egress(disk);
             self.calls.ingress(disk);
         }
+        if let Some(platter) = &mut self.platter {
+            let disk = self.disks.borrow()[0].clone();
+            disk.egress(platter);
+            disk.ingress(platter);
+        }
     }
 
     /// What programs may use.
@@ -396,6 +416,7 @@ impl Lab {
             timers: self.timers.clone(),
             net: Some(self.net.clone()),
             files: Files::new(self.calls.clone()),
+            disks: self.disks.clone(),
             counters: Rc::new(Counters::default()),
             image_bytes: 0,
         }

@@ -1,4 +1,4 @@
-//! The native guest above its hardware: executor, net, vsock, files, programs; no_std.
+//! The native guest above its hardware: executor, net, vsock, files, disks, programs; no_std.
 //!
 //! Everything here is driven by [`machine::Machine`] over the traits of
 //! [`hardware`]; nothing has a clock, and all of it is tested on the host.
@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod console;
 pub mod counters;
+pub mod disk;
 pub mod exec;
 pub mod executor;
 pub mod files;

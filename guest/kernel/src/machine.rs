@@ -1,15 +1,18 @@
 //! The main loop: takes from the devices, runs tasks, gives to the devices;
 //! spins for a bounded time after the last activity, then sleeps.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::console::Console;
 use crate::counters::Counters;
+use crate::disk::{Disk, Disks, Shape};
 use crate::exec;
 use crate::executor::Executor;
 use crate::files::{Calls, Files};
-use crate::hardware::{Cpu, Messages, Packets, Queues, Requests, Wire};
+use crate::hardware::{Blocks, Cpu, Messages, Packets, Queues, Requests, Wire};
 use crate::net::{Identity, Net};
 use crate::programs::System;
 use crate::timers::Timers;
@@ -46,6 +49,7 @@ struct Devices<L, V, F, C> {
     vsock: Option<V>,
     files: Option<F>,
     console: Option<C>,
+    disks: Vec<(Rc<Disk>, Box<dyn Blocks>)>,
 }
 
 /// The whole machine.
@@ -79,12 +83,13 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
         let counters = Rc::new(Counters::default());
         let files = Files::new(calls.clone());
         let image_bytes = setup.image_bytes;
-        let system = System { cpu, timers, net, files, counters, image_bytes };
+        let disks = Disks::default();
+        let system = System { cpu, timers, net, files, disks, counters, image_bytes };
         if let (Some(net), Some(peer)) = (&system.net, setup.peer) {
             executor.spawner().spawn(reach(net.clone(), peer, system.clone(), console.clone()));
         }
         Machine {
-            devices: Devices { link, vsock: None, files: None, console: None },
+            devices: Devices { link, vsock: None, files: None, console: None, disks: Vec::new() },
             vsock: Vsock::new(),
             calls,
             console,
@@ -110,6 +115,13 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
     pub fn add_files(&mut self, device: F) {
         self.devices.files = Some(device);
         self.executor.spawner().spawn(self.calls.clone().mount());
+    }
+
+    /// Adds a virtio-blk: the next disk.
+    pub fn add_disk(&mut self, device: Box<dyn Blocks>, shape: Shape) {
+        let disk = Rc::new(Disk::new(shape));
+        self.system.disks.borrow_mut().push(disk.clone());
+        self.devices.disks.push((disk, device));
     }
 
     /// Adds virtio-console, for what was said and will be said.
@@ -153,7 +165,7 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
 
     /// Takes, runs, gives; whether there was anything to do.
     fn turn(&mut self, now_us: u64) -> bool {
-        let Devices { link, vsock, files, console } = &mut self.devices;
+        let Devices { link, vsock, files, console, disks } = &mut self.devices;
         let (net, counters) = (self.system.net.as_ref(), &self.system.counters);
         let mut packets = false;
         if let (Some(link), Some(net)) = (link.as_mut(), net) {
@@ -171,6 +183,9 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
         if let Some(files) = files.as_mut().filter(|files| files.pending()) {
             self.calls.ingress(files);
             others = true;
+        }
+        for (disk, device) in disks.iter_mut().filter(|(_, device)| device.pending()) {
+            others |= disk.ingress(&mut **device);
         }
         others |= console.as_ref().is_some_and(Queues::pending);
         self.system.timers.advance(now_us);
@@ -193,6 +208,10 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
                 self.calls.egress(files);
                 counters.notifies.add(files.kick().into());
             }
+            for (disk, device) in &mut *disks {
+                disk.egress(&mut **device);
+                counters.notifies.add(device.kick().into());
+            }
             if let Some(console) = console.as_mut() {
                 self.console.flush(console);
                 counters.notifies.add(console.kick().into());
@@ -203,9 +222,12 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
 
     /// Sleeps until a device or a timer has something, unless one has it already.
     fn sleep(&mut self, now_us: u64) {
-        let Devices { link, vsock, files, console } = &mut self.devices;
+        let Devices { link, vsock, files, console, disks } = &mut self.devices;
         // Every one is armed before any is believed to have nothing.
-        let awake = armed(link) | armed(vsock) | armed(files) | armed(console);
+        let mut awake = armed(link) | armed(vsock) | armed(files) | armed(console);
+        for (_, device) in disks {
+            awake |= device.arm();
+        }
         if awake || self.executor.ready() {
             return;
         }

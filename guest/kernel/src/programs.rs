@@ -1,5 +1,6 @@
 //! The programs inside. Each is an async function from its context to its exit status.
 
+mod blk;
 mod file;
 mod flow;
 mod network;
@@ -14,6 +15,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::counters::Counters;
+use crate::disk::Disks;
 use crate::files::Files;
 use crate::hardware::Cpu;
 use crate::net::Net;
@@ -31,6 +33,8 @@ pub struct System {
     pub net: Option<Rc<Net>>,
     /// The file space.
     pub files: Files,
+    /// The disks.
+    pub disks: Disks,
     /// What happened so far.
     pub counters: Rc<Counters>,
     /// Bytes of memory the image takes.
@@ -60,7 +64,12 @@ const USAGE: u8 = 2;
 const UNKNOWN: u8 = 127;
 
 /// Every program: name, arguments, purpose.
-const PROGRAMS: [(&str, &str, &str); 17] = [
+const PROGRAMS: [(&str, &str, &str); 18] = [
+    (
+        "blk",
+        "[-d DISK] size|flush|write AT|read|sha256|zero|discard AT BYTES",
+        "do something to a disk: whole sectors, and standard input or output",
+    ),
     ("cat", "[FILE..]", "write files, or standard input, to standard output"),
     ("echo", "PORT [-1]", "send back what TCP peers send; -1: serve one peer"),
     ("false", "", "fail"),
@@ -88,6 +97,7 @@ const PROGRAMS: [(&str, &str, &str); 17] = [
 pub async fn run(name: &str, context: Context) -> u8 {
     context.system.counters.runs.add(1);
     let status = match name {
+        "blk" => blk::blk(&context).await,
         "cat" => file::cat(&context).await,
         "echo" => network::echo(&context).await,
         "false" => Ok(1),

@@ -4,8 +4,9 @@ use abi::layout::{NET_QUEUE_SIZE, Place};
 use hal::mmio::{Device, Kind};
 use hal::queue::{MergeQueue, Merged, ReceiveQueue, RequestQueue, SendQueue, Slot};
 use kernel::console::LINE;
+use kernel::disk::{self, Shape, UNANSWERED};
 use kernel::files::{MAX_REPLY, MAX_REQUEST};
-use kernel::hardware::{Frames, Messages, Packets, Queues, Requests, Room};
+use kernel::hardware::{Blocks, Frames, Messages, Packets, Queues, Requests, Room};
 use kernel::link::{self, ETHERNET, HEADER, LONGEST, Link, Offloads};
 use kernel::vsock::{self, MAX_DATA};
 
@@ -29,7 +30,7 @@ const WHOLES: u16 = 64;
 /// Packets of virtio-vsock on their way, each direction.
 const PACKETS: u16 = 16;
 
-/// File requests on their way.
+/// Requests for files, and for each disk, on their way.
 const REQUESTS: u16 = 4;
 
 /// Bytes of data in one packet from the host.
@@ -247,6 +248,57 @@ impl Requests for Files {
 
     fn complete(&mut self, read: &mut dyn FnMut(u16, &[u8])) -> bool {
         self.queue.complete(read).is_some()
+    }
+}
+
+/// virtio-blk.
+pub struct Disk {
+    queue: RequestQueue,
+}
+
+impl Disk {
+    /// The device at `place`, if it is there, and what it is.
+    pub fn find(place: Place) -> Option<(Disk, Shape)> {
+        let mut device = Device::find_with(place, Kind::Block, Shape::accept)?;
+        // virtio 1.2 5.2.4: the capacity in sectors, and the bounds of single requests.
+        let sectors = u64::from(device.configuration(4)) << 32 | u64::from(device.configuration(0));
+        let shape = Shape {
+            size: sectors.saturating_mul(disk::SECTOR),
+            features: device.features(),
+            most_discarded: device.configuration(36),
+            most_zeroed: device.configuration(48),
+        };
+        let (request, reply) = (disk::MAX_REQUEST, disk::MAX_REPLY);
+        let queue = RequestQueue::new(&mut device, 0, REQUESTS, request, reply);
+        device.go();
+        Some((Disk { queue }, shape))
+    }
+}
+
+impl Queues for Disk {
+    fn pending(&self) -> bool {
+        self.queue.pending()
+    }
+
+    fn arm(&mut self) -> bool {
+        self.queue.arm()
+    }
+
+    fn kick(&mut self) -> u32 {
+        self.queue.kick().into()
+    }
+}
+
+impl Blocks for Disk {
+    fn submit(&mut self, request: &[u8], reply: usize) -> Option<u16> {
+        self.queue.submit_with_room(reply, UNANSWERED, |bytes| {
+            bytes[..request.len()].copy_from_slice(request);
+            request.len()
+        })
+    }
+
+    fn complete(&mut self, read: &mut dyn FnMut(u16, &[u8])) -> bool {
+        self.queue.complete_whole(read).is_some()
     }
 }
 

@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod devices;
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 
 use abi::layout::{Place, SLEEP_FOREVER};
@@ -19,7 +20,7 @@ use kernel::hardware::Cpu;
 use kernel::machine::{Machine, Setup};
 use kernel::net::Identity;
 
-use devices::{Console, Files, Vsock, find_link};
+use devices::{Console, Disk, Files, Vsock, find_link};
 
 hal::start!(main);
 
@@ -45,6 +46,12 @@ fn main(start: StartPage, heap: &'static Heap) -> ! {
     };
     let mut machine = Machine::new(setup, link, Rc::new(Hardware { clock, heap }));
     machine.step();
+    // Before programs can be run: none finds a disk missing that is there.
+    for place in Place::DISKS.into_iter().take(start.disks.into()) {
+        if let Some((device, shape)) = Disk::find(place) {
+            machine.add_disk(Box::new(device), shape);
+        }
+    }
     if let Some((vsock, cid)) = Vsock::find() {
         machine.add_vsock(vsock, cid);
     }

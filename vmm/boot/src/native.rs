@@ -106,7 +106,7 @@ fn write_start_page(memory: &GuestMemoryMmap, page: &StartPage) -> Result<(), Gu
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     let addresses = [&page.address_v4[..], &page.peer_v4, &page.address_v6, &page.peer_v6];
-    for field in addresses.into_iter().chain([&page.mac[..], &page.given]) {
+    for field in addresses.into_iter().chain([&page.mac[..], &[page.given, page.disks]]) {
         bytes.extend_from_slice(field);
     }
     assert_eq!(bytes.len(), size_of::<StartPage>(), "every field of the start page is written");
@@ -135,7 +135,8 @@ mod tests {
             address_v6: [0; 16],
             peer_v6: [0; 16],
             mac: [2; 6],
-            given: [abi::start::HAS_V4, 0],
+            given: abi::start::HAS_V4,
+            disks: 0,
         }
     }
 

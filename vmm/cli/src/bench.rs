@@ -1,9 +1,10 @@
-//! Measuring: round trips, throughput, scale; each compares ways of one run.
+//! Measuring: round trips, throughput, scale, files; each compares ways of one run.
 //!
 //! A bench enters a lab of its own and measures there in interleaved rounds of
 //! fair order. What counts is the ratio within a round, not the absolute figure.
 
 pub mod dataplane;
+pub mod files;
 mod flow;
 mod fresh;
 mod orders;

@@ -3,6 +3,7 @@
 //! An invalid file has no value; its first mistake is a [`Mistake`] with file,
 //! line, section, field, what is wrong and what to do.
 
+mod disk;
 mod keys;
 mod overlay;
 mod policy;
@@ -14,6 +15,7 @@ mod tests;
 mod traffic;
 mod word;
 
+pub use disk::Disk;
 pub(crate) use traffic::protocol_name;
 pub(crate) use word::parse_size;
 
@@ -72,6 +74,8 @@ pub struct Config {
     pub overlay: Overlay,
     /// The directory of the parent that is seen inside; `None`: an empty file space.
     pub root: Option<PathBuf>,
+    /// The space's disks, in the order in which it sees them.
+    pub disks: Vec<Disk>,
 }
 
 /// What a file says of its space's files: enough to serve them, whatever keys the overlay.

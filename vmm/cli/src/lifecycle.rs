@@ -39,6 +39,8 @@ pub(crate) struct Note {
     pub(crate) file: PathBuf,
     /// The directory of the parent that is seen inside.
     pub(crate) root: Option<PathBuf>,
+    /// Its disks, in the order in which it sees them.
+    pub(crate) disks: Vec<monitor::Disk>,
     /// Guest memory, bytes.
     pub(crate) memory_bytes: u64,
 }
@@ -134,6 +136,7 @@ impl Spaces {
         let (addresses, asked) = (inside(&config.overlay), asked(&config.overlay));
         let memory_bytes = config.memory_bytes;
         let root = config.root.clone();
+        let disks = disks(&config, paths)?;
         let spin_us = config.spin_us.unwrap_or(switch::DEFAULT_SPIN_US);
         reachable(&config.overlay)?;
         let attached = link::attach(&self.paths, &config.name, config.overlay, spin_us)?;
@@ -149,6 +152,7 @@ impl Spaces {
             lowers: paths.lowers(root.as_deref()),
             upper: paths.upper(),
             work: paths.work(),
+            disks: disks.clone(),
         };
         let settings = VmSettings { control: paths.control()?, machine: settings };
         let settings = serde_json::to_string(&settings).expect("settings are JSON");
@@ -160,7 +164,7 @@ impl Spaces {
         let mut vm = Background::start("the VM process", &["vm", &settings], given, &paths.log())?;
         let pid = vm.id();
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        let note = Note { address, peer, pid, file, root, memory_bytes };
+        let note = Note { address, peer, pid, file, root, disks, memory_bytes };
         if let Err(error) = write_note(&paths.note(), &note) {
             vm.end();
             return Err(error);
@@ -230,6 +234,19 @@ impl Spaces {
 pub(crate) struct VmSettings {
     pub(crate) control: PathBuf,
     pub(crate) machine: monitor::Settings,
+}
+
+/// The disks as the VM process is to open them; it makes the layers that are not there.
+fn disks(config: &Config, paths: &SpacePaths) -> Outcome<Vec<monitor::Disk>> {
+    if !config.disks.iter().all(|disk| disk.read_only) {
+        paths::own(&paths.disks())?;
+    }
+    let each = config.disks.iter().enumerate().map(|(number, disk)| monitor::Disk {
+        image: disk.image.clone(),
+        layers: if disk.read_only { Vec::new() } else { vec![paths.disk(number)] },
+        writable: !disk.read_only,
+    });
+    Ok(each.collect())
 }
 
 fn write_note(path: &Path, note: &Note) -> Outcome<()> {

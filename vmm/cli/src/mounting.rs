@@ -34,8 +34,8 @@ const READ_AHEAD_KIB: u32 = 1024;
 pub(crate) struct Note {
     /// Where it is mounted.
     pub(crate) directory: PathBuf,
-    /// The mount's device number, `MAJOR:MINOR`.
-    device: String,
+    /// The mount's device number, `MAJOR:MINOR`, once it is served.
+    device: Option<String>,
     /// The mount process.
     pub(crate) pid: u32,
 }
@@ -76,7 +76,14 @@ impl Spaces {
             fs::read_dir(root)
                 .or_fail(|| format!("[files] root: {} cannot be listed", root.display()))?;
         }
+        let directory = checked(directory)?;
         paths::own(&paths.runtime)?;
+        if let Ok(note) = read_note(&paths)
+            && !is_seen(&note, true)?
+        {
+            // Unmounted a moment ago: its process is on its way out, or it is told below.
+            locks::is_freed(&paths.mount_lock(), END_PATIENCE)?;
+        }
         let lock = locks::take(&paths.mount_lock())?;
         let lock = lock.ok_or_else(|| is_mounted(name, read_note(&paths).ok().as_ref()))?;
         if locks::is_held(&paths.lock())? {
@@ -84,7 +91,6 @@ impl Spaces {
                 "space {name} is running, and what runs inside has its files; first: portspace stop {name}"
             )));
         }
-        let directory = checked(directory)?;
         let is_new = !paths.state.exists();
         let made = (|| {
             if let Some(file) = file {
@@ -114,8 +120,8 @@ impl Spaces {
             return Ok(None);
         }
         let note = read_note(&paths)?;
-        let is_there = locks::is_held(&paths.mount_lock())? || is_seen(&note)?;
-        Ok(is_there.then_some(note))
+        let is_served = locks::is_held(&paths.mount_lock())?;
+        Ok((is_served || is_seen(&note, is_served)?).then_some(note))
     }
 
     /// Ends the space's mount; who still uses its files gets errors from then on.
@@ -125,10 +131,10 @@ impl Spaces {
     pub(crate) fn unmount(&self, name: &SpaceName, note: &Note) -> Outcome<()> {
         let paths = self.paths.space(name);
         let failed = || format!("the mount of space {name} cannot be ended");
-        if is_seen(note)? {
+        let lock = paths.mount_lock();
+        if is_seen(note, locks::is_held(&lock)?)? {
             fuse::unmount(&note.directory).or_fail(failed)?;
         }
-        let lock = paths.mount_lock();
         if !locks::is_freed(&lock, END_PATIENCE)? {
             locks::kill_holder(&lock, note.pid)?;
             if !locks::is_freed(&lock, END_PATIENCE)? {
@@ -164,9 +170,15 @@ fn read_note(paths: &SpacePaths) -> Outcome<Note> {
 }
 
 /// Whether the mount is the one to be seen at its directory.
-fn is_seen(note: &Note) -> Outcome<bool> {
+///
+/// The number of one whose process is gone may be another's by now; but that one answers.
+fn is_seen(note: &Note, is_served: bool) -> Outcome<bool> {
     let found = at(&note.directory)?;
-    Ok(found.is_some_and(|mounted| mounted.device == note.device))
+    let is_it = |mounted: &fuse::Mounted| {
+        note.device.as_ref().is_none_or(|device| *device == mounted.device)
+    };
+    let is_it = found.as_ref().is_some_and(is_it);
+    Ok(is_it && (is_served || fs::metadata(&note.directory).is_err()))
 }
 
 fn at(directory: &Path) -> Outcome<Option<fuse::Mounted>> {
@@ -220,8 +232,7 @@ fn start(
         threads: how.threads,
     };
     let settings = serde_json::to_string(&settings).expect("settings are JSON");
-    let failed = || "cannot speak to the mount process".to_owned();
-    let (ours, theirs) = Connection::pair().or_fail(failed)?;
+    let (ours, theirs) = Connection::pair().or_fail(no_word)?;
     let given = Given {
         input: Some(OwnedFd::from(theirs)),
         output: Some(OwnedFd::from(lock)),
@@ -232,19 +243,7 @@ fn start(
     server.wait_until(PATIENCE, || has_said(&ours, Stage::Opened))?;
     let device = fuse::mount(directory).map_err(Failure::from_error);
     let device = device.inspect_err(|_| server.end())?;
-    let served = (|| {
-        // From here on the kernel's connection is the mount process's alone: it ends with it.
-        let sent = ours.send(&[0], &[device.as_fd()]);
-        drop(device);
-        sent.or_fail(failed)?;
-        server.wait_until(PATIENCE, || has_said(&ours, Stage::Served))?;
-        let device = at(directory)?.map(|mounted| mounted.device).unwrap_or_default();
-        let note = Note { directory: directory.to_owned(), device, pid: server.id() };
-        let text = serde_json::to_vec_pretty(&note).expect("a note is JSON");
-        let note_path = paths.mount_note();
-        fs::write(&note_path, text).or_fail(|| format!("cannot write {}", note_path.display()))?;
-        Ok(note)
-    })();
+    let served = serve(paths, directory, device, &ours, &mut server);
     match served {
         Ok(note) => {
             // Only root may; without it the kernel reads ahead less.
@@ -257,6 +256,37 @@ fn start(
             Err(failure)
         }
     }
+}
+
+/// Hands the connection to the kernel over to the mount process, and waits until it serves.
+fn serve(
+    paths: &SpacePaths,
+    directory: &Path,
+    device: fuse::Device,
+    command: &Connection,
+    server: &mut Background,
+) -> Outcome<Note> {
+    let mut note = Note { directory: directory.to_owned(), device: None, pid: server.id() };
+    // Should this command be killed, the mount is found nevertheless.
+    write_note(paths, &note)?;
+    let sent = command.send(&[0], &[device.as_fd()]);
+    // From here on it is the mount process's alone: it ends with it.
+    drop(device);
+    sent.or_fail(no_word)?;
+    server.wait_until(PATIENCE, || has_said(command, Stage::Served))?;
+    note.device = at(directory)?.map(|mounted| mounted.device);
+    write_note(paths, &note)?;
+    Ok(note)
+}
+
+fn write_note(paths: &SpacePaths, note: &Note) -> Outcome<()> {
+    let text = serde_json::to_vec_pretty(note).expect("a note is JSON");
+    let path = paths.mount_note();
+    fs::write(&path, text).or_fail(|| format!("cannot write {}", path.display()))
+}
+
+fn no_word() -> String {
+    "cannot speak to the mount process".to_owned()
 }
 
 fn has_said(server: &Connection, stage: Stage) -> Option<()> {

@@ -158,6 +158,16 @@ impl SpacePaths {
         self.state.join("upper")
     }
 
+    /// The space's own layer of its disk `number`: the map, and beside it the data.
+    pub fn disk(&self, number: usize) -> PathBuf {
+        self.disks().join(format!("{number}.qcow2"))
+    }
+
+    /// Where the space's own layers of its disks are.
+    pub fn disks(&self) -> PathBuf {
+        self.state.join("disks")
+    }
+
     /// What a space sees that is shown nothing of the parent.
     pub fn empty(&self) -> PathBuf {
         self.state.join("empty")

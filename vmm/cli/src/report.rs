@@ -6,11 +6,13 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 mod dataplane;
+mod files;
 mod scale;
 mod statistics;
 mod throughput;
 
 pub use dataplane::{DataPlane, Path};
+pub use files::{FileSystem, Files, Growth, Job};
 pub use scale::{Lookup, Sas, Scale, Spaces};
 pub(crate) use statistics::to_thousandths;
 pub use statistics::{Distribution, Figures, Spread};

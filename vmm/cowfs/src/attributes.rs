@@ -88,7 +88,7 @@ impl State {
         }
         match (&node.orphan, &node.indexed) {
             (Some(Orphan::InWork(_)), _) => stat.links.saturating_sub(1),
-            (Some(Orphan::Below(..)), _) => 0,
+            (Some(Orphan::Below(..) | Orphan::Gone(_)), _) => 0,
             (_, Some(key)) => {
                 self.links_of_indexed(node.place.layer, key, stat).unwrap_or(stat.links)
             }
@@ -195,7 +195,7 @@ impl State {
             let layered = merged.is_layered();
             return self.show_by(id, stat, wanted, &file, layered);
         }
-        if let Some(Orphan::Held(_)) = self.nodes.get(id)?.orphan {
+        if let Some(Orphan::Gone(_)) = self.nodes.get(id)?.orphan {
             let file = Arc::clone(self.handles.of_node(id).ok_or(Errno::ESTALE)?);
             let layered = self.nodes.get(id)?.place.layer == UPPER;
             return self.show_by(id, stat, wanted, &file, layered);
@@ -300,7 +300,7 @@ impl State {
         if let Some(merged) = self.own_directory(id) {
             return merged.upper().as_file()?.set_times(set.accessed, set.modified);
         }
-        if let Some(Orphan::Held(_)) = self.nodes.get(id)?.orphan {
+        if let Some(Orphan::Gone(_)) = self.nodes.get(id)?.orphan {
             let file = self.handles.of_node(id).ok_or(Errno::ESTALE)?;
             return file.set_times(set.accessed, set.modified);
         }

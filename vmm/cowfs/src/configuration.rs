@@ -1,5 +1,6 @@
 //! What a file space is made of, and why it cannot be opened.
 
+use crate::backing::Backing;
 use crate::bindings::{Binding, Bindings};
 use crate::host::{Directory, File, Stat};
 use crate::index::Index;
@@ -39,6 +40,9 @@ pub struct Config {
     pub quota: Option<u64>,
     /// Whether the client takes notifications: it may cache what the parent can change.
     pub notify: bool,
+    /// Whether the client's kernel may read and write files of the upper itself; they are not
+    /// where a quota counts bytes.
+    pub backing: Option<Arc<Backing>>,
     /// What a guest can make the server hold.
     pub limits: Limits,
 }
@@ -57,6 +61,7 @@ impl Config {
             bindings: Vec::new(),
             quota: None,
             notify: false,
+            backing: None,
             limits: Limits::default(),
         }
     }

@@ -138,7 +138,9 @@ impl State {
             state.dress(temporary, Some(&made), &form, &shown, &source)
         })?;
         let upper = self.directory(parent)?;
+        let times = upper.upper().stat_self()?;
         self.publish(staged, upper.upper(), checked(&name), Rename::Replace)?;
+        keep_times(upper.upper(), &times)?;
         let stat = upper.upper().stat(checked(&name))?.ok_or(Errno::EIO)?;
         self.moved_up(id, &stat, kept);
         self.directories.close(id);
@@ -237,7 +239,9 @@ impl State {
         if copy.disguised {
             stored::mark_disguises(upper.upper())?;
         }
+        let times = upper.upper().stat_self()?;
         self.publish_indexed(copy.staged, copy.key.as_ref(), upper.upper(), name)?;
+        keep_times(upper.upper(), &times)?;
         let stat = upper.upper().stat(name)?.ok_or(Errno::EIO)?;
         self.moved_up(id, &stat, copy.shown);
         self.nodes.node_mut(id).indexed = copy.key.clone();
@@ -395,6 +399,12 @@ impl State {
         self.nodes.forget(id, 1);
         copied
     }
+}
+
+/// A directory in which a copy took the place of a lower's file did not change for the guest.
+fn keep_times(directory: &Directory, before: &Stat) -> Result<(), Errno> {
+    let at = |time| Some(SetTime::At(time));
+    directory.as_file()?.set_times(at(before.accessed), at(before.modified))
 }
 
 /// Copies at most `keep` bytes, again if the file is being written meanwhile.

@@ -42,7 +42,10 @@ impl State {
     ) -> Result<(Entry, Opened), Errno> {
         self.handles.room()?;
         let merged = self.directory(directory)?;
-        if let Some(entry) = self.look(directory, &merged, name)? {
+        let bound = self.bindings.at(directory, name).is_some();
+        let sight = self.find(&merged, name)?;
+        if bound || matches!(sight, Sight::Found(_)) {
+            let entry = self.look(directory, &merged, name)?.ok_or(Errno::ENOENT)?;
             let opened = match flags & open_flags::EXCLUSIVE {
                 0 => self.open_file(entry.node, flags, false),
                 _ => Err(Errno::EEXIST),
@@ -52,7 +55,9 @@ impl State {
             return Ok((Entry { attr, ..entry }, opened));
         }
         let shown = shown(TYPE_REGULAR, mode, caller);
-        let (entry, file) = self.make(directory, name, shown, &[])?;
+        let merged = self.upper_directory(directory)?;
+        let whiteout = matches!(sight, Sight::Absent { whiteout: true });
+        let (entry, file) = self.make_in(directory, &merged, whiteout, name, shown, &[])?;
         let file = match file {
             Some(file) => file,
             None => self.open_at(entry.node, Access::Write)?,
@@ -142,6 +147,18 @@ impl State {
         target: &[u8],
     ) -> Result<(Entry, Option<File>), Errno> {
         let (merged, whiteout) = self.absent(directory, name)?;
+        self.make_in(directory, &merged, whiteout, name, shown, target)
+    }
+
+    fn make_in(
+        &mut self,
+        directory: NodeId,
+        merged: &Merged,
+        whiteout: bool,
+        name: Name<'_>,
+        shown: Shown,
+        target: &[u8],
+    ) -> Result<(Entry, Option<File>), Errno> {
         if let Some(quota) = &self.quota {
             quota.admit(0)?;
         }
@@ -220,12 +237,9 @@ impl State {
         if let Some((uid, gid)) = form.owner {
             directory.set_owner(name, uid, gid)?;
         }
-        if form.kind != TYPE_SYMLINK {
-            // The process's umask may have taken bits off.
-            let stat = directory.stat(name)?.ok_or(Errno::EIO)?;
-            if stat.mode & 0o7777 != form.mode {
-                directory.set_mode(name, form.mode)?;
-            }
+        if form.kind != TYPE_SYMLINK && form.mode & self.role.umask != 0 {
+            // The process's umask took bits off.
+            directory.set_mode(name, form.mode)?;
         }
         Ok(file)
     }
@@ -265,9 +279,11 @@ impl State {
         self.forget_name(directory, name);
         let id = self.nodes.insert(self.seen_new(stat, layer, shown))?;
         self.nodes.attach(id, directory, name);
+        self.nodes.node_mut(id).bare = layer == UPPER;
         if stat.is_directory() {
-            // Read now: the client may cache its names, of which there are none.
-            self.directory(id)?;
+            // The client may cache its names, of which there are none.
+            self.nodes.node_mut(id).pure = layer == UPPER;
+            self.watches.is_own(id);
         }
         Ok(self.entry(directory, id, stat))
     }

@@ -161,10 +161,35 @@ impl State {
     }
 
     fn add_file(&mut self, node: NodeId, file: File, writable: bool, keep: bool) -> Opened {
-        let kept = if keep { Opened::KEEP_CACHE } else { 0 };
+        let number = self.back(node, &file);
         self.nodes.opened(node);
+        let passed = self.nodes.get(node).is_ok_and(|node| node.was_passed());
+        let flags = match number {
+            Some(_) => Opened::PASSTHROUGH,
+            None if keep && !passed => Opened::KEEP_CACHE,
+            None => 0,
+        };
         let open = OpenFile { node, file: Arc::new(file), writable };
-        self.handles.add(Open::File(open), kept | Opened::NO_FLUSH)
+        let opened = self.handles.add(Open::File(open), flags | Opened::NO_FLUSH);
+        Opened { backing: number.unwrap_or(0), ..opened }
+    }
+
+    /// The number by which the kernel reads and writes the file itself, if it is to.
+    ///
+    /// All handles of a file do, or none (Linux fs/fuse/iomode.c): the first decides. Files of
+    /// lowers do not: who reads one has to see what is written after copy-up.
+    fn back(&mut self, id: NodeId, file: &File) -> Option<i32> {
+        let node = self.nodes.get(id).ok()?;
+        if node.is_open() || node.place.layer != UPPER {
+            return node.backing();
+        }
+        let backing = self.backing.as_ref()?;
+        if !self.session.has(fuse::session::capability::PASSTHROUGH) {
+            return None;
+        }
+        let number = backing.open(file)?;
+        self.nodes.backed(id, number);
+        Some(number)
     }
 
     /// RELEASE and RELEASEDIR.

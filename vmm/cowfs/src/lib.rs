@@ -4,6 +4,7 @@
 //! Only `host` makes system calls.
 
 mod attributes;
+mod backing;
 mod bindings;
 mod changes;
 mod commit;
@@ -29,6 +30,7 @@ mod stored;
 mod watch;
 mod xattr;
 
+pub use backing::Backing;
 pub use bindings::Binding;
 pub use changes::{
     Change, Comparison, Conflict, FileKind, Parts, Side, Unreadable, Unselectable, What,

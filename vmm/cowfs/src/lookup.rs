@@ -288,7 +288,7 @@ impl State {
                 let at = Where::Layer(Arc::clone(merged), place.layer);
                 return Ok(At { place: at, name: Arc::clone(name), parent: None });
             }
-            Some(Orphan::Held(_)) => return Err(Errno::ESTALE),
+            Some(Orphan::Gone(_)) => return Err(Errno::ESTALE),
             None => {}
         }
         if let Some((merged, name)) = self.bindings.file(id) {
@@ -346,8 +346,11 @@ impl State {
         }
         let node = self.nodes.get(id)?;
         let place = node.place;
-        if let Some(Orphan::Held(file)) = &node.orphan {
-            return file.stat();
+        if let Some(Orphan::Gone(stat)) = &node.orphan {
+            return match self.handles.of_node(id) {
+                Some(file) => file.stat(),
+                None => Ok(*stat),
+            };
         }
         let at = self.at(id)?;
         let (directory, name) = self.directory_of(&at)?;

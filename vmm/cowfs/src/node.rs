@@ -1,6 +1,6 @@
 //! The files the guest knows: a bounded table that forgets what the guest forgets.
 
-use crate::host::File;
+use crate::host::Stat;
 use crate::layer::{Merged, Place};
 use crate::stored::Shown;
 use fuse::record::TYPE_DIRECTORY;
@@ -15,8 +15,8 @@ pub(crate) enum Orphan {
     InWork(Arc<[u8]>),
     /// Still the parent's, in the layer of the node's place.
     Below(Arc<Merged>, Arc<[u8]>),
-    /// Removed; held for its `stat`.
-    Held(Arc<File>),
+    /// Removed, and not open: what it was is remembered for as long as the guest knows it.
+    Gone(Stat),
 }
 
 /// A file the guest holds at least one entry of, or the directory of such a file.
@@ -29,6 +29,12 @@ pub(crate) struct Node {
     children: usize,
     /// Open handles.
     opens: usize,
+    /// The kernel's number of the file, while it is open and the kernel reads and writes it.
+    backing: Option<i32>,
+    /// It was made in this session and nobody gave it attributes: there are none to look for.
+    pub(crate) bare: bool,
+    /// The kernel has written it behind the client's cache.
+    passed: bool,
     pub(crate) place: Place,
     /// `S_IFMT` bits as shown inside.
     pub(crate) kind: u32,
@@ -61,6 +67,15 @@ impl Node {
     pub(crate) fn is_open(&self) -> bool {
         self.opens > 0
     }
+
+    pub(crate) fn backing(&self) -> Option<i32> {
+        self.backing
+    }
+
+    /// Whether pages the client's kernel cached may be older than the file.
+    pub(crate) fn was_passed(&self) -> bool {
+        self.passed
+    }
 }
 
 /// The name kept in a node.
@@ -88,6 +103,7 @@ pub(crate) struct Nodes {
     places: HashMap<Place, NodeId>,
     /// Nodes that are gone, with where their file was, for whoever cleans up after them.
     dropped: Vec<(NodeId, Option<Orphan>)>,
+    unbacked: Vec<i32>,
     next: u64,
     limit: usize,
 }
@@ -99,6 +115,7 @@ impl Nodes {
             names: HashMap::new(),
             places: HashMap::new(),
             dropped: Vec::new(),
+            unbacked: Vec::new(),
             next: NodeId::ROOT.0,
             limit: limit.max(2),
         };
@@ -154,7 +171,7 @@ impl Nodes {
         // 64 bits are never used up: a node id is never used again.
         self.next += 1;
         let (names, lookups, children, opens, orphan) = (Vec::new(), 0, 0, 0, None);
-        let pure = false;
+        let (pure, bare, backing, passed) = (false, false, None, false);
         if kind != TYPE_DIRECTORY {
             self.places.insert(place, id);
         }
@@ -163,6 +180,9 @@ impl Nodes {
             lookups,
             children,
             opens,
+            backing,
+            bare,
+            passed,
             place,
             kind,
             inode,
@@ -256,10 +276,24 @@ impl Nodes {
         self.node_mut(id).opens += 1;
     }
 
+    /// The kernel knows the file by `number` until its last handle is closed.
+    pub(crate) fn backed(&mut self, id: NodeId, number: i32) {
+        let node = self.node_mut(id);
+        (node.backing, node.passed) = (Some(number), true);
+    }
+
+    /// Numbers of files that are closed, for whoever tells the kernel.
+    pub(crate) fn unbacked(&mut self) -> Vec<i32> {
+        std::mem::take(&mut self.unbacked)
+    }
+
     /// Takes a handle back.
     pub(crate) fn closed(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.opens -= 1;
+            if node.opens == 0 {
+                self.unbacked.extend(node.backing.take());
+            }
             self.drop_unused(id);
         }
     }

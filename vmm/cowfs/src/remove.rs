@@ -60,24 +60,42 @@ impl State {
         if !found.stat.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        let child = self.layers.open(&merged, name, found.place)?;
-        self.check_empty(&child)?;
-        let merged = self.upper_directory(directory)?;
-        let written = found.place.layer == merged.top;
+        let written = found.place.layer == merged.top && merged.upper.is_some();
         let below = self.layers.find_lower(&merged, name)?.is_some();
         let retired = self.retire(directory, &merged, name, &found)?;
-        let removed = if written && !below {
-            let emptied = match merged.volume {
-                Volume::Layered => self.empty_for_good(child.upper()),
-                _ => Ok(()),
-            };
-            emptied.and_then(|()| merged.upper().remove_directory(name))
-        } else {
-            self.white_out(&merged, name, written, Rename::Exchange)
+        // What is of the upper alone and holds no whiteout the host finds empty by itself.
+        let alone = written && !below && merged.opaque;
+        let removed = match alone.then(|| merged.upper().remove_directory(name)) {
+            Some(removed) if removed != Err(Errno::ENOTEMPTY) => removed,
+            _ => self.remove_merged(directory, name, &found, below),
         };
         self.settle(retired, removed)?;
         self.forget_removed(directory, name);
         Ok(())
+    }
+
+    fn remove_merged(
+        &mut self,
+        directory: NodeId,
+        name: Name<'_>,
+        found: &Found,
+        below: bool,
+    ) -> Result<(), Errno> {
+        let merged = self.directory(directory)?;
+        let child = self.layers.open(&merged, name, found.place)?;
+        self.check_empty(&child)?;
+        let merged = self.upper_directory(directory)?;
+        let written = found.place.layer == merged.top;
+        if !written || below {
+            return self.white_out(&merged, name, written, Rename::Exchange);
+        }
+        if merged.volume == Volume::Layered {
+            if let Some(id) = self.nodes.child(directory, name) {
+                self.directories.close(id);
+            }
+            self.empty_for_good(child.upper())?;
+        }
+        merged.upper().remove_directory(name)
     }
 
     /// Makes `name` a whiteout, in place of what the upper has there, in one step.
@@ -112,17 +130,17 @@ impl State {
         if node.place != found.place || node.names().len() > 1 || node.indexed.is_some() {
             return Ok(Retired::Nothing);
         }
-        let host = merged.layer(layer)?;
         let orphan = if node.is_directory() || !node.is_open() {
-            Orphan::Held(Arc::new(host.hold(name)?))
+            Orphan::Gone(found.stat)
         } else if layer == UPPER {
+            let host = merged.layer(layer)?;
             let (staged, ()) =
                 self.stage(|state, temporary| host.link(name, &state.work, temporary))?;
             Orphan::InWork(staged.keep())
         } else if merged.is_layered() {
             Orphan::Below(Arc::clone(merged), Arc::from(name.as_bytes()))
         } else {
-            Orphan::Held(Arc::new(host.hold(name)?))
+            Orphan::Gone(found.stat)
         };
         Ok(Retired::Orphan(id, orphan))
     }

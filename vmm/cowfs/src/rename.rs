@@ -196,9 +196,13 @@ impl State {
     }
 
     /// Makes an empty directory of the upper one that the host lets another take the place of.
-    fn free_place(&self, new: Place<'_>, to: &Merged, target: &Found) -> Result<(), Errno> {
+    fn free_place(&mut self, new: Place<'_>, to: &Merged, target: &Found) -> Result<(), Errno> {
         if target.place.layer != to.top {
             return Ok(());
+        }
+        // Opened again it has no lowers.
+        if let Some(id) = self.nodes.child(new.0, new.1) {
+            self.directories.close(id);
         }
         self.empty_for_good(&to.upper().directory(new.1, true)?)
     }

@@ -1,6 +1,6 @@
 //! Whose eyes see the files: owners as shown inside, and what of them the host can say itself.
 
-use crate::host::{Stat, host_mode, user};
+use crate::host::{Stat, host_mode, umask, user};
 use crate::stored::Shown;
 use fuse::record::{TYPE_BLOCK, TYPE_CHARACTER, TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
 
@@ -22,6 +22,8 @@ pub(crate) struct Role {
     uid: u32,
     gid: u32,
     view: View,
+    /// What the process takes off the permission bits of whatever it makes.
+    pub(crate) umask: u32,
 }
 
 /// How the host keeps a file that is to be shown in some way.
@@ -40,7 +42,7 @@ pub(crate) struct Form {
 impl Role {
     pub(crate) fn new(view: View) -> Role {
         let (uid, gid) = user();
-        Role { uid, gid, view }
+        Role { uid, gid, view, umask: umask() }
     }
 
     pub(crate) fn is_root(&self) -> bool {
@@ -126,7 +128,7 @@ mod tests {
     #[test]
     fn set_id_bits_and_device_nodes_never_reach_the_host() {
         for uid in [0, 1000] {
-            let role = Role { uid, gid: uid, view: View::Guest };
+            let role = Role { uid, gid: uid, view: View::Guest, umask: 0 };
             let form = role.form(&shown(TYPE_REGULAR, 0, 0o6755));
             assert_eq!((form.mode & SET_ID, form.attribute), (0, true));
             let form = role.form(&shown(TYPE_CHARACTER, 0, 0o600));
@@ -138,11 +140,11 @@ mod tests {
 
     #[test]
     fn a_user_keeps_in_an_attribute_what_only_root_may_set() {
-        let user = Role { uid: 1000, gid: 1000, view: View::Guest };
+        let user = Role { uid: 1000, gid: 1000, view: View::Guest, umask: 0 };
         assert!(!user.form(&shown(TYPE_FIFO, 0, 0o644)).attribute);
         let foreign = user.form(&shown(TYPE_FIFO, 33, 0o644));
         assert_eq!((foreign.kind, foreign.attribute, foreign.owner), (TYPE_REGULAR, true, None));
-        let root = Role { uid: 0, gid: 0, view: View::Guest };
+        let root = Role { uid: 0, gid: 0, view: View::Guest, umask: 0 };
         let foreign = root.form(&shown(TYPE_FIFO, 33, 0o444));
         assert_eq!((foreign.kind, foreign.attribute), (TYPE_FIFO, false));
         assert_eq!((foreign.mode, foreign.owner), (0o444, Some((33, 33))));
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_administrator_inside_is_the_user_outside() {
-        let host = Role { uid: 1000, gid: 1000, view: View::Host };
+        let host = Role { uid: 1000, gid: 1000, view: View::Host, umask: 0 };
         let kept = shown(TYPE_REGULAR, 0, 0o4755);
         let on_host = host.from_kept(kept);
         assert_eq!(on_host.uid, 1000);

@@ -1,5 +1,6 @@
 //! The file space: requests in, replies out.
 
+use crate::backing::Backing;
 use crate::configuration::{Config, OpenFailure};
 use crate::files::Handles;
 use crate::host::{Directory, File, Inotify};
@@ -59,7 +60,7 @@ impl AsFd for Notifications {
 /// All of the space, behind one lock.
 #[derive(Debug)]
 pub(crate) struct State {
-    session: Session,
+    pub(crate) session: Session,
     pub(crate) counters: Counters,
     pub(crate) role: Role,
     pub(crate) layers: Layers,
@@ -78,6 +79,7 @@ pub(crate) struct State {
     pub(crate) watches: Watches,
     pub(crate) bindings: crate::bindings::Bindings,
     pub(crate) quota: Option<Arc<Quota>>,
+    pub(crate) backing: Option<Arc<Backing>>,
 }
 
 /// What is done outside the lock: bytes, which wait for a disk.
@@ -98,9 +100,15 @@ impl FileSpace {
             false => None,
         };
         let limits = config.limits;
+        let config_backing = config.backing.clone();
         let opened = config.open()?;
+        let backing = config_backing.filter(|_| opened.quota.is_none());
         let sealed = opened.layers.are_sealed(&opened.layers.roots);
-        let offer = Offer { max_write: limits.write, writeback: sealed, passthrough: false };
+        let offer = Offer {
+            max_write: limits.write,
+            writeback: sealed && backing.is_none(),
+            passthrough: backing.is_some(),
+        };
         let root = opened.layers.root(opened.upper);
         let root_seen = opened.root_seen;
         let mut state = State {
@@ -122,6 +130,7 @@ impl FileSpace {
             watches: Watches::new(inotify.clone()),
             bindings: opened.bindings,
             quota: opened.quota,
+            backing,
         };
         state.watch_root();
         state.bind_all().map_err(|(path, source)| OpenFailure::Bind { path, source })?;
@@ -429,6 +438,11 @@ impl State {
 
     /// Ends what belonged to nodes that are gone.
     pub(crate) fn clean_up(&mut self) {
+        for number in self.nodes.unbacked() {
+            if let Some(backing) = &self.backing {
+                backing.close(number);
+            }
+        }
         for (id, orphan) in self.nodes.dropped() {
             self.directories.close(id);
             self.watches.end(id);

@@ -66,6 +66,11 @@ impl Watches {
         }
     }
 
+    /// Notes a directory that is the space's own, below which no other ever shows.
+    pub(crate) fn is_own(&mut self, id: NodeId) {
+        self.directories.insert(id, Watched { watches: Vec::new(), steady: true });
+    }
+
     /// Whether the client is told of every change of the directory's names.
     pub(crate) fn is_steady(&self, id: NodeId) -> bool {
         self.directories.get(&id).is_some_and(|watched| watched.steady)

@@ -38,6 +38,10 @@ impl State {
         if name.as_bytes().starts_with(b"system.") {
             return Err(Errno::EOPNOTSUPP);
         }
+        // Linux asks for the capabilities of each file that is written first.
+        if self.nodes.get(id)?.bare {
+            return Err(Errno::ENODATA);
+        }
         let kept = self.kept(id)?.ok_or(Errno::ENODATA)?;
         let name = kept.name(name).ok_or(Errno::ENODATA)?;
         let value = kept.file.attribute(&name)?.ok_or(Errno::ENODATA)?;
@@ -101,6 +105,7 @@ impl State {
             // xattr(7): links and special files have no attributes of users.
             _ => return Err(Errno::EPERM),
         }
+        self.nodes.node_mut(id).bare = false;
         self.kept(id)?.ok_or(Errno::EPERM)
     }
 
@@ -119,7 +124,7 @@ impl State {
         }
         let node = self.nodes.get(id)?;
         if !matches!(node.kind, TYPE_DIRECTORY | TYPE_REGULAR)
-            || matches!(node.orphan, Some(Orphan::Held(_)))
+            || matches!(node.orphan, Some(Orphan::Gone(_)))
         {
             return Ok(None);
         }

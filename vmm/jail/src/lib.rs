@@ -38,6 +38,9 @@ pub struct Inside<'a> {
     pub read: &'a [&'a Path],
     /// Directories that are read and written.
     pub written: &'a [&'a Path],
+    /// Whether programs outside run files of `written` that the kernel opens in this process's
+    /// name (FUSE passthrough). Nobody inside can: `execve` is for no `calls`.
+    pub run_outside: bool,
     /// System calls, whatever their arguments.
     pub calls: &'a [&'a [i64]],
     /// System calls that may have one of these second arguments.
@@ -103,7 +106,10 @@ fn files(inside: &Inside<'_>) -> Result<RulesetCreated, JailFailure> {
     }
     for written in inside.written {
         // Devices are shown to the guest, never made or used here: only whiteouts are, 0/0.
-        let may = all & !(AccessFs::Execute | AccessFs::MakeBlock | AccessFs::IoctlDev);
+        let mut may = all & !(AccessFs::Execute | AccessFs::MakeBlock | AccessFs::IoctlDev);
+        if inside.run_outside {
+            may |= AccessFs::Execute;
+        }
         rules = rules.add_rule(PathBeneath::new(PathFd::new(written)?, may))?;
     }
     Ok(rules)

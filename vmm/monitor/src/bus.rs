@@ -12,10 +12,12 @@ use crate::net::{Net, NetFailure};
 /// What the owner of a device's queues is told.
 #[derive(Debug)]
 pub(crate) enum Move {
-    /// The driver is ready: these are yours.
-    Start(Place, Vec<Queue>),
+    /// The driver is ready: these features were agreed on, and these queues are yours.
+    Start(Place, u64, Vec<Queue>),
     /// The driver reset the device: let go of its queues, then answer.
     Stop(Place, SyncSender<()>),
+    /// The machine ends: keep what is to be kept.
+    End,
 }
 
 /// A thread that owns devices, seen from the vCPU's.
@@ -31,7 +33,7 @@ impl Owner {
     }
 
     /// False once the thread has ended: the process is ending then.
-    fn tell(&self, what: Move) -> bool {
+    pub(crate) fn tell(&self, what: Move) -> bool {
         self.moves.send(what).is_ok() && self.bell.write(1).is_ok()
     }
 }
@@ -49,11 +51,13 @@ pub(crate) struct Bus {
     net: Net,
     event_loop: Owner,
     files: Owner,
+    /// In the order of [`Place::DISKS`].
+    disks: Vec<Owner>,
 }
 
 impl Bus {
-    pub(crate) fn new(net: Net, event_loop: Owner, files: Owner) -> Bus {
-        Bus { slots: Default::default(), net, event_loop, files }
+    pub(crate) fn new(net: Net, event_loop: Owner, files: Owner, disks: Vec<Owner>) -> Bus {
+        Bus { slots: Default::default(), net, event_loop, files, disks }
     }
 
     pub(crate) fn plug(&mut self, place: Place, registers: Registers) {
@@ -95,7 +99,7 @@ impl Bus {
         if place == Place::Net {
             return self.net.activate(features, &queues);
         }
-        self.owner(place).tell(Move::Start(place, queues));
+        self.owner(place).tell(Move::Start(place, features, queues));
         Ok(())
     }
 
@@ -112,7 +116,13 @@ impl Bus {
     }
 
     fn owner(&self, place: Place) -> &Owner {
-        if place == Place::Files { &self.files } else { &self.event_loop }
+        match place {
+            Place::Files => &self.files,
+            Place::Disk0 | Place::Disk1 | Place::Disk2 | Place::Disk3 => {
+                &self.disks[place as usize - Place::Disk0 as usize]
+            }
+            Place::Net | Place::Console | Place::Entropy | Place::Vsock => &self.event_loop,
+        }
     }
 }
 

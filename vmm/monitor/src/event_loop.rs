@@ -147,12 +147,14 @@ impl EventLoop {
     fn take_moves(&mut self) {
         while let Ok(what) = self.moves.try_recv() {
             match what {
-                Move::Start(place, queues) => self.start(place, queues),
+                Move::Start(place, _, queues) => self.start(place, queues),
                 Move::Stop(place, answer) => {
                     self.stop(place);
                     // The vCPU's thread may be gone: then nobody waits.
                     let _ = answer.send(());
                 }
+                // This loop is who says that it ends.
+                Move::End => {}
             }
         }
         if let Ok(end) = self.ends.try_recv() {
@@ -167,7 +169,7 @@ impl EventLoop {
             Place::Console => state.console = Console::new(queues, memory).ok(),
             Place::Entropy => state.entropy = Entropy::new(queues, memory).ok(),
             Place::Vsock => state.vsock = Vsock::new(GUEST_CID, queues, memory).ok(),
-            Place::Net | Place::Files => {}
+            _elsewhere => {}
         }
         self.serve_console();
         self.serve_entropy();
@@ -178,7 +180,7 @@ impl EventLoop {
             Place::Console => self.state.console = None,
             Place::Entropy => self.state.entropy = None,
             Place::Vsock => (self.state.vsock, self.state.knock) = (None, None),
-            Place::Net | Place::Files => {}
+            _elsewhere => {}
         }
     }
 

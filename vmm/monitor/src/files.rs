@@ -37,13 +37,14 @@ impl Files {
             }
             loop {
                 match self.moves.try_recv() {
-                    Ok(Move::Start(_, queues)) => device = Fs::new(queues, &self.memory).ok(),
+                    Ok(Move::Start(_, _, queues)) => device = Fs::new(queues, &self.memory).ok(),
                     Ok(Move::Stop(_, answer)) => {
                         device = None;
                         let _ = answer.send(());
                     }
                     Err(TryRecvError::Empty) => break,
-                    Err(TryRecvError::Disconnected) => return,
+                    // The server answers nothing that is not kept already.
+                    Ok(Move::End) | Err(TryRecvError::Disconnected) => return,
                 }
             }
             more = device.as_mut().is_some_and(|device| self.serve(device));

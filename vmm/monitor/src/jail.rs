@@ -1,7 +1,8 @@
 //! The jail of the VM process, entered before the guest's first instruction.
 //!
-//! A guest that takes this process over has the space's files and rings: it can
-//! open nothing else, connect to nothing, start nothing and trace nobody.
+//! A guest that takes this process over has the space's files, disks and rings: it can open
+//! nothing else, connect to nothing, start nothing and trace nobody. Disks have no rule: their
+//! files are open before, the images for reading alone, and are never named again.
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ pub(crate) fn enter(settings: &Settings) -> Result<(), JailFailure> {
     let inside = Inside {
         read: &lowers,
         written: &[&settings.upper, &settings.work],
+        run_outside: false,
         calls: &[GUEST_CALLS, SOCKET_CALLS, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
         orders: &[(libc::SYS_ioctl, IOCTLS), FCNTL_ORDERS],
     };

@@ -1,12 +1,13 @@
 //! The VM process: one space's machine, its devices and its file space.
 //!
-//! Three threads, each with what it owns: the vCPU (registers, exits), the loop
-//! (console, entropy, vsock, control socket) and the files (file space). The net
-//! queues belong to the switch. No network and no keys are here.
+//! Threads, each with what it owns: the vCPU (registers, exits), the loop (console,
+//! entropy, vsock, control socket), the files (file space) and one for each disk. The
+//! net queues belong to the switch. No network and no keys are here.
 
 pub mod control;
 
 mod bus;
+mod disks;
 mod event_loop;
 mod files;
 mod jail;
@@ -18,7 +19,7 @@ mod settings;
 mod vcpu;
 
 pub use run::{Failure, run};
-pub use settings::Settings;
+pub use settings::{Disk, Settings};
 
 use virtio::mmio::Interrupt;
 use vmm_sys_util::eventfd::EventFd;

@@ -17,6 +17,7 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::bus::{Bus, Owner};
+use crate::disks::{self, Keeper};
 use crate::event_loop::{self, EventLoop, GUEST_CID, Port, State};
 use crate::files::{self, Files};
 use crate::jail;
@@ -46,6 +47,9 @@ pub enum Failure {
     /// The file space.
     #[error("space {0} cannot open its files")]
     Files(String, #[source] cowfs::OpenFailure),
+    /// One of its disks, counted from 0.
+    #[error("space {0} cannot open its disk {1}")]
+    Disk(String, usize, #[source] cowdisk::host::OpenFailure),
     /// The switch's side of the net device.
     #[error("space {0} has no network")]
     Net(String, #[source] Box<dyn std::error::Error + Send + Sync>),
@@ -81,7 +85,8 @@ pub fn run(settings: &Settings, switch: UnixStream, control: UnixListener) -> Re
     };
     // Before the jail, which `assemble` enters.
     let mut manager = EventManager::<EventLoop>::new().map_err(setup)?;
-    let subscriber = manager.add_subscriber(assemble(settings, switch, control)?);
+    let (event_loop, disks) = assemble(settings, switch, control)?;
+    let subscriber = manager.add_subscriber(event_loop);
     let end = loop {
         let event_loop =
             manager.subscriber_mut(subscriber).expect("the one subscriber is never removed");
@@ -94,6 +99,8 @@ pub fn run(settings: &Settings, switch: UnixStream, control: UnixListener) -> Re
             manager.subscriber_mut(subscriber).expect("it is never removed").ring();
         }
     };
+    // Whoever pulls a disk's plug in order finds all of it again.
+    disks.into_iter().for_each(Keeper::finish);
     match end {
         End::Stopped => Ok(()),
         End::SwitchGone => Err(Failure::SwitchGone(name())),
@@ -105,12 +112,12 @@ pub fn run(settings: &Settings, switch: UnixStream, control: UnixListener) -> Re
 /// How often a starting guest is asked whether it runs programs.
 const STARTING_MS: i32 = 2;
 
-/// Makes everything, starts the vCPU's and the files' threads, and returns the loop.
+/// Makes everything, starts the other threads, and returns the loop and the disks' threads.
 fn assemble(
     settings: &Settings,
     switch: UnixStream,
     control: UnixListener,
-) -> Result<EventLoop, Failure> {
+) -> Result<(EventLoop, Vec<Keeper>), Failure> {
     let name = || settings.name.clone();
     let setup = |error| Failure::Setup(name(), error);
     let event = || EventFd::new(EFD_NONBLOCK).map_err(setup);
@@ -139,10 +146,12 @@ fn assemble(
     let bell = event()?;
     // The files' thread waits for nothing but its bell: that one blocks.
     let files_bell = EventFd::new(0).map_err(setup)?;
+    let disks = disks::open(settings)?;
     let mut bus = Bus::new(
         net,
         Owner::new(loop_moves, clone(&bell)?),
         Owner::new(files_moves, clone(&files_bell)?),
+        disks.iter().map(|disk| disk.owner().map_err(setup)).collect::<Result<_, _>>()?,
     );
     let notify = |place: Place, queue: usize, kick: &EventFd| {
         machine
@@ -165,6 +174,10 @@ fn assemble(
     let entropy_signal = plug(Place::Entropy, entropy::identity())?;
     let vsock_signal = plug(Place::Vsock, vsock::identity(GUEST_CID))?;
     let tag = fs::Tag::new(FILES_TAG).expect("the tag is short");
+    let disk_signals = disks
+        .iter()
+        .map(|disk| plug(disk.place(), disk.identity()))
+        .collect::<Result<Vec<_>, _>>()?;
     let files_signal = plug(Place::Files, fs::identity(tag, files::QUEUES - 1))?;
 
     for (queue, kick) in kicks.iter().enumerate() {
@@ -172,6 +185,9 @@ fn assemble(
     }
     for queue in 0..usize::from(files::QUEUES) {
         notify(Place::Files, queue, &files_bell)?;
+    }
+    for disk in &disks {
+        notify(disk.place(), 0, disk.bell())?;
     }
     let port = |place: Place, queues: usize, signal: Signal| {
         let kick = event()?;
@@ -205,6 +221,9 @@ fn assemble(
     };
     // From here on: no new files but the space's own, no sockets, no programs.
     jail::enter(settings).map_err(|failure| Failure::Jail(name(), failure))?;
+    let keepers = disks.into_iter().zip(disk_signals);
+    let keepers = keepers.map(|(disk, signal)| disk.serve(memory.clone(), signal));
+    let keepers = keepers.collect::<Result<_, _>>().map_err(setup)?;
     let runner = Runner { vcpu, bus, memory, wake: sys::fd::owned(wake), message: Vec::new() };
     spawn("files", move || files.run()).map_err(setup)?;
     spawn("vcpu", move || {
@@ -214,7 +233,7 @@ fn assemble(
         let _ = bell.write(1);
     })
     .map_err(setup)?;
-    Ok(event_loop)
+    Ok((event_loop, keepers))
 }
 
 /// The features of a device's type, as against those of its transport (virtio 1.2 2.2).
@@ -245,7 +264,8 @@ fn start_vcpu(
         address_v6: [0; 16],
         peer_v6: [0; 16],
         mac: settings.mac,
-        given: [0; 2],
+        given: 0,
+        disks: settings.disks.len() as u8,
     };
     page.name(&settings.addresses, settings.peer);
     let start = boot::load_native(memory, boot::NATIVE_GUEST, page)

@@ -31,4 +31,18 @@ pub struct Settings {
     pub upper: PathBuf,
     /// Where files are staged, on the same file system as the upper.
     pub work: PathBuf,
+    /// Its disks, in the order in which it sees them; at most [`abi::layout::Place::DISKS`].
+    pub disks: Vec<Disk>,
+}
+
+/// One disk: files that are opened before the guest starts, and never by name after that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// The raw image, absolute; it is never written.
+    pub image: PathBuf,
+    /// The maps of the layers over it, the lowest first ([`cowdisk::host::Config::layers`]).
+    pub layers: Vec<PathBuf>,
+    /// Whether the topmost layer takes writes; it is created if it is not there.
+    pub writable: bool,
 }

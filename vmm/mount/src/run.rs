@@ -1,10 +1,11 @@
 //! Puts a mount process together and runs it to its end.
 
 use std::io::{Error, ErrorKind};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
-use cowfs::{Config, FileSpace, Limits, LowerLayer, View};
+use cowfs::{Backing, Config, FileSpace, Limits, LowerLayer, View};
 use jail::{DESCRIPTOR_CALLS, FCNTL_ORDERS, FILE_CALLS, Inside, Jail, JailFailure, PROCESS_CALLS};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -50,12 +51,16 @@ pub enum Stage {
 /// [`Failure`] with the cause and what to do.
 pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
     let setup = |error| Failure::Setup(settings.name.clone(), error);
-    let space = open(settings)?;
+    let passing = Arc::new(OnceLock::new());
+    let space = open(settings, &passing)?;
     // Built before anything is mounted: the mount may cover a lower's own name.
     let jail = built(settings).map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
     command.send(&[Stage::Opened as u8], &[]).map_err(setup)?;
     let Some(device) = received(&command).map_err(setup)? else { return Ok(()) };
     let teller = device.try_clone().map_err(setup)?;
+    if let Ok(device) = device.try_clone() {
+        passing.get_or_init(|| device);
+    }
     let devices = clones(device, settings.threads);
     jail.enter().map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
     abort_on_panic();
@@ -68,16 +73,32 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
         .map_err(|error| Failure::Kernel(settings.name.clone(), error))
 }
 
-fn open(settings: &Settings) -> Result<FileSpace, Failure> {
+fn open(settings: &Settings, passing: &Arc<OnceLock<Device>>) -> Result<FileSpace, Failure> {
     let lowers = settings.lowers.iter().cloned().map(LowerLayer::Live).collect();
     let config = Config {
         view: View::Host,
         hidden: settings.hidden.clone(),
         notify: true,
+        // Only root may hand files to the kernel.
+        backing: rustix::process::geteuid().is_root().then(|| backing(passing)),
         limits: limits(descriptors()),
         ..Config::new(lowers, settings.upper.clone(), settings.work.clone())
     };
     FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
+}
+
+/// Files of the upper are the kernel's to read and write, once there is a connection to it.
+fn backing(passing: &Arc<OnceLock<Device>>) -> Arc<Backing> {
+    let (opening, closing) = (Arc::clone(passing), Arc::clone(passing));
+    let open = move |file: BorrowedFd<'_>| match opening.get() {
+        Some(device) => device.backing_open(file),
+        None => Err(ErrorKind::NotConnected.into()),
+    };
+    let close = move |number| {
+        // It is the kernel's own number, and given back once.
+        let _ = closing.get().map(|device| device.backing_close(number));
+    };
+    Arc::new(Backing::new(open, close))
 }
 
 /// As many descriptors as the process may have, up to what is of use.
@@ -105,6 +126,7 @@ fn built(settings: &Settings) -> Result<Jail, JailFailure> {
     Jail::new(&Inside {
         read: &lowers,
         written: &[&settings.upper, &settings.work],
+        run_outside: true,
         calls: &[OWN_CALLS, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
         orders: &[(libc::SYS_ioctl, &sys::fuse::IOCTLS), FCNTL_ORDERS],
     })
@@ -131,7 +153,7 @@ fn received(command: &Connection) -> Result<Option<Device>, Error> {
     }
 }
 
-/// An end for each thread; where the kernel gives no more, they share the last.
+/// An end for each thread, or fewer where there are no more.
 fn clones(device: Device, threads: usize) -> Vec<Device> {
     let mut devices = vec![device];
     while devices.len() < threads {
@@ -150,3 +172,6 @@ fn abort_on_panic() {
         std::process::abort();
     }));
 }
+
+#[cfg(test)]
+mod tests;

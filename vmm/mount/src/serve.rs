@@ -76,8 +76,11 @@ impl Worker {
         }
         match self.device.write(&self.reply) {
             Err(error) if is_unmounted(&error) => Ok(false),
-            // Nobody waits for it any more.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(true),
+            // Nobody waits for it any more, or the kernel could make nothing of it and has answered
+            // with EIO itself.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => {
+                Ok(true)
+            }
             result => result.map(|()| true),
         }
     }

@@ -251,6 +251,20 @@ impl Chain {
         done
     }
 
+    /// Writes the last device-writable byte, be it the next to write or not; false if
+    /// that is written already. What was skipped is not counted as written
+    /// (virtio 1.2 2.7.8.2 lets a device write beyond what it counts).
+    pub fn write_last(&mut self, memory: &Memory, byte: u8) -> bool {
+        if self.writable <= 1 {
+            return self.write(memory, &[byte]) == 1;
+        }
+        let last = self.segments.last().expect("bytes left to write are in a segment");
+        let place = last.address.unchecked_add(u64::from(last.length) - 1);
+        self.write_at = self.segments.len();
+        self.writable = 0;
+        copy_out(memory, &[byte], place).is_some()
+    }
+
     pub(crate) fn into_parts(self) -> (u16, u32, Vec<Segment>) {
         (self.head, self.written, self.segments)
     }

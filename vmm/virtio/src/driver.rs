@@ -169,6 +169,12 @@ impl Driver {
         Some((head, bytes))
     }
 
+    /// The last byte the chain at `head` has room for, whatever the device counts as written.
+    pub(crate) fn last_byte(&self, head: u16) -> u8 {
+        let &(address, length) = self.writable[&head].last().unwrap();
+        self.memory.read_obj(GuestAddress(address + u64::from(length) - 1)).unwrap()
+    }
+
     /// Where the driver wants its next notification (EVENT_IDX).
     pub(crate) fn want_notification_after(&self, used: u16) {
         self.put(used, self.available_ring() + 4 + 2 * u64::from(self.size));
@@ -188,7 +194,7 @@ pub(crate) struct Chaos {
     heads: Vec<u16>,
     step: u16,
     /// Bytes in the buffers.
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     wild: u8,
 }
 

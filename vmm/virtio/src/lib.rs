@@ -1,9 +1,10 @@
 //! Virtio 1.2 devices over guest memory, the device's side: registers, rings
-//! and the devices console, entropy, fs and vsock.
+//! and the devices block, console, entropy, fs and vsock.
 //!
 //! Pure: guest memory, bytes and callbacks come as arguments. A driver can
 //! break its own queue or device, never the process.
 
+pub mod block;
 pub mod chain;
 pub mod console;
 pub mod entropy;

@@ -92,6 +92,20 @@ fn a_request_and_its_reply_are_one_chain_and_tokens_match() {
 }
 
 #[test]
+fn a_reply_has_the_room_asked_for_and_a_mark_where_the_device_writes_nothing() {
+    let mut queue = RequestQueue::over(Rings::new(4), doorbell(), 32, 64);
+    for (position, room) in [(0, 10), (1, 1), (2, 64)] {
+        queue.submit_with_room(room, 0xff, |_| 16).expect("free");
+        let chain = queue.rings.offered_chain(position);
+        assert_eq!((chain[1].1, chain[1].2), (room, 2));
+        write(chain[1].0, &alloc::vec![7; room - 1]);
+        queue.rings.device_uses(position, 0);
+        let reply = queue.complete_whole(|_, reply| reply.to_vec()).expect("one is used");
+        assert_eq!(reply, [&alloc::vec![7; room - 1][..], &[0xff]].concat());
+    }
+}
+
+#[test]
 fn the_device_is_notified_only_when_its_event_index_is_passed() {
     let mut queue = SendQueue::over(Rings::new(8), doorbell(), 16, (0, 0));
     let send = |queue: &mut SendQueue| queue.slot().expect("free").send(1, |bytes| bytes[0] = 0);

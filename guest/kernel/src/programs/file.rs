@@ -72,14 +72,14 @@ async fn sum_file(context: &Context, path: &str) -> Result<Sha256, Failed> {
 }
 
 async fn show(context: &Context, sum: Sha256, name: &str) {
+    context.output.print(format_args!("{}  {name}\n", hex(sum))).await;
+}
+
+/// The digest's digits.
+pub(super) fn hex(sum: Sha256) -> alloc::string::String {
     let digest = sum.finalize();
-    let mut hex = alloc::string::String::new();
-    for byte in digest.iter() {
-        for digit in [byte >> 4, byte & 15] {
-            hex.push(char::from_digit(digit.into(), 16).expect("four bits are one digit"));
-        }
-    }
-    context.output.print(format_args!("{hex}  {name}\n")).await;
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 pub(super) async fn ls(context: &Context) -> Result<u8, Usage> {

@@ -5,7 +5,7 @@ use super::{Context, PROGRAMS, Usage};
 pub(super) async fn help(context: &Context) -> Result<u8, Usage> {
     for (name, arguments, purpose) in PROGRAMS {
         let line = alloc::format!("{name} {arguments}");
-        context.output.print(format_args!("{line:<54} {purpose}\n")).await;
+        context.output.print(format_args!("{line:<67} {purpose}\n")).await;
     }
     Ok(0)
 }

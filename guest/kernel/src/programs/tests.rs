@@ -24,7 +24,9 @@ fn true_succeeds_false_fails_and_help_names_every_program() {
 fn an_unknown_program_is_127_and_names_those_there_are() {
     let outcome = Lab::new().run("emacs", b"");
     assert_eq!(outcome.status, 127);
-    assert!(outcome.errors.starts_with("emacs: there is no such program; there are cat, echo"));
+    assert!(
+        outcome.errors.starts_with("emacs: there is no such program; there are blk, cat, echo")
+    );
 }
 
 #[test]
@@ -54,6 +56,11 @@ fn wrong_use_is_2_and_shows_the_right_one() {
         "udp-send 192.0.2.20 7 -s 39",
         "udp-receive x",
         "stat x",
+        "blk",
+        "blk -d x size",
+        "blk spin",
+        "blk read 0",
+        "blk flush 1",
         "write",
     ] {
         let outcome = Lab::new().run(line, b"");

@@ -21,11 +21,7 @@ pub struct Output {
 impl Output {
     /// Prints a report on standard output.
     pub(super) fn print<R: Serialize>(&self, report: &R, text: impl Fn(&R) -> String) {
-        if self.json {
-            say!("{}", serde_json::to_string_pretty(report).expect("a report is JSON"));
-        } else {
-            print!("{}", text(report));
-        }
+        print(self.json, report, text);
     }
 
     /// Makes and opens the directory for plots: to be called before the lab mounts its own
@@ -39,6 +35,15 @@ impl Output {
         std::fs::create_dir_all(&self.plots).or_fail(failed)?;
         let path = std::path::absolute(&self.plots).or_fail(failed)?;
         Ok(Plots { directory: File::open(&self.plots).or_fail(failed)?, path })
+    }
+}
+
+/// Prints a report on standard output, as JSON or as text.
+pub(super) fn print<R: Serialize>(json: bool, report: &R, text: impl Fn(&R) -> String) {
+    if json {
+        say!("{}", serde_json::to_string_pretty(report).expect("a report is JSON"));
+    } else {
+        print!("{}", text(report));
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand, value_parser};
 use switch::overlay::Suite;
 
-use crate::bench::{Output, SUITES, dataplane, rtt, scale, throughput};
+use crate::bench::{Output, SUITES, dataplane, files, rtt, scale, throughput};
 use crate::failure::{Failure, Outcome};
 use crate::lab;
 
@@ -71,6 +71,27 @@ pub(super) enum Bench {
         #[command(flatten)]
         results: Results,
     },
+    /// Files through a mounted space: plain file system, overlayfs, fuse-overlayfs
+    Files {
+        /// Rounds, each of every system
+        #[arg(long, default_value_t = 4, value_parser = value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// Less of everything: a few seconds instead of minutes
+        #[arg(long)]
+        quick: bool,
+        /// Also the first ls in a tree of a million files (takes minutes)
+        #[arg(long)]
+        large: bool,
+        /// The disk that is measured on: a directory of it
+        #[arg(long, value_name = "DIRECTORY", default_value = "/var/tmp")]
+        directory: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The directory that was made for it
+        #[arg(long, hide = true)]
+        place: Option<PathBuf>,
+    },
 }
 
 /// Which algorithms.
@@ -114,9 +135,16 @@ pub(super) fn enter(what: Bench) -> Outcome<ExitCode> {
     if matches!(what, Bench::Dataplane { .. }) {
         return inside(what);
     }
+    let place = match &what {
+        Bench::Files { directory, .. } => Some(files::Place::make(directory)?),
+        _ => None,
+    };
     // As it was written, with the one word exchanged: every option goes through.
     let words = std::env::args_os().skip(2).map(|word| word.to_string_lossy().into_owned());
-    let arguments: Vec<String> = std::iter::once(INSIDE.to_owned()).chain(words).collect();
+    let mut arguments: Vec<String> = std::iter::once(INSIDE.to_owned()).chain(words).collect();
+    if let Some(place) = &place {
+        arguments.extend(["--place".to_owned(), place.path().display().to_string()]);
+    }
     lab::enter("bench", &arguments)
 }
 
@@ -132,6 +160,11 @@ pub(super) fn inside(what: Bench) -> Outcome<ExitCode> {
             throughput::inside(pace, &suites.chosen(), &results.output())
         }
         Bench::Dataplane { rounds, results } => dataplane::run(rounds, &results.output()),
+        Bench::Files { rounds, quick, large, json, place, directory: _ } => {
+            let place = place.ok_or_else(|| Failure::new("use: portspace bench files"))?;
+            let sizes = if quick { files::Sizes::QUICK } else { files::Sizes::FULL };
+            files::inside(&files::Plan { rounds, sizes, large }, &place, json)
+        }
         Bench::Scale { rounds, count, suite, sas, spaces, results } => {
             if [&sas, &spaces].iter().any(|sizes| !sizes.is_sorted_by(|a, b| a < b)) {
                 return Err(Failure::new(

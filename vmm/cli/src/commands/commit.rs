@@ -66,7 +66,10 @@ pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
             "space {name} sees nothing of the parent, so there is nowhere to commit to; set root in [files]"
         )));
     }
-    let (mut own, compared) = taken(&spaces, &files)?;
+    let (mut own, mut compared) = taken(&spaces, &files)?;
+    if let Some(failure) = compared.parent.take() {
+        return Err(failure).or_fail(|| format!("space {name} cannot be committed"));
+    }
     if compared.changes.is_empty() && compared.unreadable.is_empty() {
         return said_nothing(options.json, &files);
     }

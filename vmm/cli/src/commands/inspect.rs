@@ -91,11 +91,21 @@ fn show_entry(entry: &Entry) {
             vm.guest_kib
         );
     }
+    if let Some(directory) = &entry.mounted {
+        say!("mounted  {}", directory.display());
+    }
     if let Some(root) = &entry.root {
         say!("parent   {} (read only)", root.display());
     }
     if let Some(upper) = &entry.upper {
         say!("files    {}", upper.display());
+    }
+    for (number, disk) in entry.disks.iter().enumerate() {
+        let image = disk.image.display();
+        match disk.layers.last() {
+            Some(layer) => say!("disk {number}   {image} under {}", layer.display()),
+            None => say!("disk {number}   {image} (read only)"),
+        }
     }
     if let Some(log) = &entry.log {
         say!("log      {}", log.display());

@@ -40,6 +40,9 @@ pub(super) fn mount(settings: &str) -> Outcome<()> {
         .or_fail(|| "the settings cannot be read; mount with: portspace mount".to_owned())?;
     let command = sys::seqpacket::Connection::inherited(std::io::stdin())
         .or_fail(|| "there is no connection to the command".to_owned())?;
+    // Closed once it serves: nothing then leads to another process.
+    let nowhere = std::fs::File::open("/dev/null");
+    let _ = nowhere.map(|file| rustix::stdio::dup2_stdin(&file));
     // Its words name the space and what to do: nothing is put above them.
     ::mount::run(&settings, command).map_err(Failure::from_error)
 }

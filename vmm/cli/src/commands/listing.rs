@@ -16,14 +16,17 @@ use crate::link;
 #[derive(Debug, Serialize)]
 pub(super) struct Entry {
     pub(super) name: String,
-    /// `running`, `starting` or `stopped`; `plugged` or `awaited` if its machine is not ours.
+    /// `running`, `starting`, `mounted` or `stopped`; `plugged` or `awaited` if its machine is not ours.
     pub(super) state: &'static str,
     pub(super) address: Option<String>,
     pub(super) peer: Option<String>,
     pub(super) file: Option<PathBuf>,
     pub(super) root: Option<PathBuf>,
+    pub(super) disks: Vec<monitor::Disk>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) vm: Option<Status>,
+    /// Where its files are mounted.
+    pub(super) mounted: Option<PathBuf>,
     /// Why it ended, if nobody stopped it.
     pub(super) ended: Option<String>,
     /// Where its own files and its log are, if it has a machine of ours.
@@ -90,7 +93,9 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
     let paths = spaces.paths.space(name);
     let running = spaces.running(name).ok();
     let vm = running.as_ref().and_then(|running| running.control.status().ok());
+    let mounted = spaces.mounted(name).ok().flatten().map(|note| note.directory);
     let state = match (&running, &vm) {
+        (None, _) if mounted.is_some() => "mounted",
         (None, _) => "stopped",
         (Some(_), Some(vm)) if vm.ready => "running",
         (Some(_), _) => "starting",
@@ -104,8 +109,10 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         peer: note.as_ref().map(|note| note.peer.to_string()),
         memory_bytes: note.as_ref().map(|note| note.memory_bytes),
         root: note.as_ref().and_then(|note| note.root.clone()),
+        disks: note.as_ref().map(|note| note.disks.clone()).unwrap_or_default(),
         file: note.map(|note| note.file),
         vm,
+        mounted,
         ended,
         upper: Some(paths.upper()),
         log: Some(paths.log()),
@@ -126,8 +133,10 @@ fn plugged(space: &SpaceStatus) -> Option<Entry> {
         peer: Some(space.peer.ip().to_string()),
         file: None,
         root: None,
+        disks: Vec::new(),
         memory_bytes: None,
         vm: None,
+        mounted: None,
         ended: None,
         upper: None,
         log: None,

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use switch::overlay::Limits;
 
+use super::disk::{self, RawDisk};
 use super::overlay::{Own, RawOverlay};
 use super::word::{Word, Words, parse_size};
 use super::{Config, FilesConfig, Keyed, Mistake, NotAName, Source, SpaceName, at};
@@ -24,6 +25,8 @@ pub(super) struct File {
     ports: Ports,
     #[serde(default)]
     files: Files,
+    #[serde(default)]
+    disks: Vec<Spanned<RawDisk>>,
     #[serde(default)]
     tuning: Tuning,
     #[serde(default)]
@@ -91,12 +94,13 @@ impl File {
         let memory_bytes = self.space.convert(source)?;
         self.ports.convert(source)?;
         let root = self.files.convert(source)?;
+        let disks = disk::convert(source, self.disks)?;
         let spin_us = at_most_a_second(source, self.tuning.spin_us)?;
         let guest_spin_us = at_most_a_second(source, self.tuning.guest_spin_us)?;
         let limits = self.limits.convert(source)?;
         let own = Own { addresses: self.space.address, limits };
         let overlay = self.overlay.convert(source, own, keyed)?;
-        Ok(Config { name, memory_bytes, spin_us, guest_spin_us, overlay, root })
+        Ok(Config { name, memory_bytes, spin_us, guest_spin_us, overlay, root, disks })
     }
 }
 
@@ -124,7 +128,7 @@ impl Files {
             let what = "masking is not available yet; choose a root that holds nothing secret and remove the field";
             return Err(at(source, mask, what));
         }
-        self.root.map(|root| absolute(source, root)).transpose()
+        self.root.map(|root| absolute(source, root, "write the directory from / on")).transpose()
     }
 }
 
@@ -220,12 +224,16 @@ fn one_of(
     }
 }
 
-fn absolute(source: &Source<'_>, root: Spanned<String>) -> Result<PathBuf, Mistake> {
-    let path = PathBuf::from(root.get_ref());
+pub(super) fn absolute(
+    source: &Source<'_>,
+    text: Spanned<String>,
+    remedy: &str,
+) -> Result<PathBuf, Mistake> {
+    let path = PathBuf::from(text.get_ref());
     if path.is_absolute() {
         Ok(path)
     } else {
-        Err(at(source, &root, "is not absolute; write the directory from / on"))
+        Err(at(source, &text, format!("is not absolute; {remedy}")))
     }
 }
 
@@ -234,4 +242,26 @@ fn is_port(text: &str) -> bool {
         .or_else(|| text.strip_prefix("udp/"))
         .and_then(|port| port.parse::<u16>().ok())
         .is_some_and(|port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::FilesConfig;
+
+    #[test]
+    fn what_is_about_files_is_read_whatever_keys_the_overlay() {
+        let text = "[overlay]\nlocal = \"192.0.2.10\"\n[files]\nroot = \"/srv\"\n";
+        let files = FilesConfig::parse("f.toml", "red", text).unwrap();
+        assert_eq!((files.name.as_str(), files.root), ("red", Some("/srv".into())));
+        let named = FilesConfig::parse("f.toml", "F", "[space]\nname = \"blue\"").unwrap();
+        assert_eq!((named.name.as_str(), named.root), ("blue", None));
+    }
+
+    #[test]
+    fn mistakes_about_files_are_named_as_ever() {
+        let mistake = |text| FilesConfig::parse("f.toml", "red", text).unwrap_err().to_string();
+        assert!(mistake("[files]\nroot = \"srv\"").starts_with("f.toml:2: [files] root: is not"));
+        assert!(mistake("[files]\nroots = \"/srv\"").contains("unknown field"));
+        assert!(mistake("[space]\nname = \"Red\"").contains("cannot name a space"));
+    }
 }

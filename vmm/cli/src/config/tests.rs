@@ -4,7 +4,7 @@ use switch::overlay::{Action, Bounds, Dscp, Encapsulation, Lifetime, Limits, Mod
 
 use super::*;
 
-const GOOD: &str = r#"[space]
+pub(super) const GOOD: &str = r#"[space]
 memory = "64M"
 
 [overlay]

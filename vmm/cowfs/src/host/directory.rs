@@ -143,11 +143,6 @@ impl Directory {
         self.open(name.as_bytes(), flags, Mode::empty()).map(File::new)
     }
 
-    /// Keeps hold of whatever `name` is, for nothing but its `stat`.
-    pub(crate) fn hold(&self, name: Name<'_>) -> Result<File, Errno> {
-        self.open(name.as_bytes(), OFlags::PATH, Mode::empty()).map(File::new)
-    }
-
     /// Makes a regular file that was not there.
     pub(crate) fn create(&self, name: Name<'_>, mode: u32) -> Result<File, Errno> {
         fault::step()?;

@@ -26,6 +26,7 @@ fn settings(root: &Path) -> Settings {
         lowers: vec![root.join("lower")],
         upper: root.join("upper"),
         work: root.join("work"),
+        disks: Vec::new(),
     }
 }
 
@@ -60,6 +61,33 @@ fn inside_are_the_spaces_own_files_and_no_others() {
             assert_eq!(fs::read(path).unwrap_err().kind(), ErrorKind::PermissionDenied);
         }
     });
+}
+
+#[test]
+fn a_disk_works_inside_through_what_was_open_and_is_not_to_be_named() {
+    let place = tempfile::tempdir().unwrap();
+    let image = place.path().join("image");
+    fs::write(&image, [7; 1 << 20]).unwrap();
+    let layer = place.path().join("0.qcow2");
+    let layers = vec![layer.clone()];
+    let config = cowdisk::host::Config { image: image.clone(), layers, writable: true };
+    let mut disk = cowdisk::host::open(&config).unwrap();
+    jailed(move |_| {
+        for path in [&image, &layer, &layer.with_extension("data")] {
+            assert_eq!(fs::read(path).unwrap_err().kind(), ErrorKind::PermissionDenied);
+        }
+        disk.write(4096, b"inside").unwrap();
+        disk.write(1 << 19, &[9; 1 << 17]).unwrap();
+        disk.flush().unwrap();
+        disk.zero(1 << 19, 1 << 17, cowdisk::Space::GiveBack).unwrap();
+        disk.zero(4096, 2, cowdisk::Space::Keep).unwrap();
+        disk.flush().unwrap();
+        let mut found = [0; 8];
+        disk.read(4096, &mut found).unwrap();
+        assert_eq!(&found, b"\0\0side\x07\x07");
+    });
+    assert!(cowdisk::host::open(&config).is_ok());
+    assert!(fs::read(place.path().join("image")).unwrap().iter().all(|byte| *byte == 7));
 }
 
 #[test]
