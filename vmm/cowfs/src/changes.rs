@@ -7,6 +7,7 @@ mod gone;
 mod links;
 mod moved;
 mod select;
+mod shown;
 mod side;
 mod tree;
 mod walk;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use select::Unselectable;
 pub(crate) use select::{Purpose, normal};
+pub use shown::shown;
 pub(crate) use side::{Contents, Thing};
 pub use side::{FileKind, Parts, Side};
 pub(crate) use tree::{Tree, is_below, split, walk_down};

@@ -10,7 +10,7 @@ mod refusal;
 mod settle;
 mod stage;
 
-use crate::changes::{Comparison, Unselectable, path_of};
+use crate::changes::{Comparison, Unselectable, path_of, shown};
 use crate::host::Directory;
 use crate::own::OwnLayer;
 use apply::{Parent, StepFailure};
@@ -33,7 +33,7 @@ pub enum CommitFailure {
     )]
     NotBase,
     /// The parent's directory cannot be opened.
-    #[error("the parent {} cannot be opened: {why}; make it accessible again", path.display())]
+    #[error("the parent {} cannot be opened: {why}; make it accessible again", shown(path))]
     Parent {
         /// The directory.
         path: PathBuf,
@@ -41,10 +41,13 @@ pub enum CommitFailure {
         why: std::io::Error,
     },
     /// Some of it cannot be the parent's.
-    #[error("{} of the changes cannot be committed; nothing was", .0.len())]
+    #[error("{}", first(.0))]
     Refused(Vec<(PathBuf, Refusal)>),
     /// The host refuses; the parent is as it was.
-    #[error("{} cannot be committed: {why}; nothing was changed, commit again once that is remedied", path.display())]
+    #[error(
+        "{} cannot be committed: {why}; nothing was changed, commit again once that is remedied",
+        shown(path)
+    )]
     Host {
         /// What was being committed.
         path: PathBuf,
@@ -52,19 +55,35 @@ pub enum CommitFailure {
         why: Errno,
     },
     /// The parent changed something since it was compared; it is as it was.
-    #[error("the parent changed {} at this moment; nothing was committed, run commit again", path.display())]
+    #[error(
+        "the parent changed {} at this moment; nothing was committed, run commit again",
+        shown(path)
+    )]
     Meanwhile {
         /// What it changed.
         path: PathBuf,
     },
     /// Half of it could not be undone either: the journal remembers it.
-    #[error("{} could not be committed, and what was done could not be undone yet: {why}; commit again once that is remedied", path.display())]
+    #[error(
+        "{} could not be committed, and what was done could not be undone yet: {why}; commit again once that is remedied",
+        shown(path)
+    )]
     Interrupted {
         /// Where.
         path: PathBuf,
         /// What the host said.
         why: Errno,
     },
+}
+
+/// The first thing that is refused, and how many more.
+fn first(refused: &[(PathBuf, Refusal)]) -> String {
+    let one = refused.first().map(|(path, why)| format!("{}: {why}", shown(path)));
+    let one = one.unwrap_or_default();
+    match refused.len() {
+        0 | 1 => format!("{one}; nothing was committed"),
+        more => format!("{one}; and {} more; nothing was committed", more - 1),
+    }
 }
 
 /// What is left of a commit that is done.

@@ -2,7 +2,9 @@
 //!
 //! Each path goes in one step, by a rename into work.
 
-use crate::changes::{Change, Comparison, Means, Purpose, Unselectable, bytes_of, normal, split};
+use crate::changes::{
+    Change, Comparison, Means, Purpose, Unselectable, bytes_of, normal, shown, split,
+};
 use crate::node::checked;
 use crate::own::OwnLayer;
 use crate::stored;
@@ -18,7 +20,7 @@ pub enum DiscardFailure {
     #[error(transparent)]
     Selection(#[from] Unselectable),
     /// The host refuses; what was discarded before stays so.
-    #[error("{} cannot be discarded: {why}; run discard again once that is remedied", path.display())]
+    #[error("{} cannot be discarded: {why}; run discard again once that is remedied", shown(path))]
     Host {
         /// The first path that is still there.
         path: PathBuf,

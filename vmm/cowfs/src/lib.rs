@@ -33,7 +33,7 @@ mod xattr;
 pub use backing::Backing;
 pub use bindings::Binding;
 pub use changes::{
-    Change, Comparison, Conflict, FileKind, Parts, Side, Unreadable, Unselectable, What,
+    Change, Comparison, Conflict, FileKind, Parts, Side, Unreadable, Unselectable, What, shown,
 };
 pub use commit::{CommitFailure, Committed, Plan, Refusal};
 pub use configuration::{Config, Limits, LowerLayer, OpenFailure};

@@ -4,13 +4,13 @@ use std::io::{IsTerminal, stderr, stdin, stdout};
 use std::path::PathBuf;
 
 use clap::Args;
-use cowfs::{Change, CommitFailure, Comparison, OwnLayer};
+use cowfs::{Change, CommitFailure, Comparison, OwnLayer, shown};
 
 use super::diff;
 use super::listing::print_json;
 use crate::config::SpaceName;
 use crate::failure::{Failure, Outcome, While};
-use crate::files::{self, OwnFiles, shown};
+use crate::files::{self, OwnFiles};
 use crate::lifecycle::Spaces;
 use crate::locks;
 use crate::mounting::is_mounted;
@@ -90,7 +90,7 @@ pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
     for left in &committed.left {
         eprintln!(
             "portspace: what was replaced cannot be removed; remove {} yourself",
-            left.display()
+            shown(left)
         );
     }
     if let Some(why) = committed.unsettled {
@@ -148,7 +148,9 @@ fn taken(spaces: &Spaces, files: &OwnFiles) -> Outcome<(OwnLayer, Comparison)> {
 
 /// Names what was refused, each in a line; the sentence remains.
 fn told(failure: CommitFailure) -> Failure {
-    if let CommitFailure::Refused(refused) = &failure {
+    if let CommitFailure::Refused(refused) = &failure
+        && refused.len() > 1
+    {
         for (path, why) in refused.iter().take(MOST_NAMED) {
             eprintln!("portspace: {}: {why}", shown(path));
         }

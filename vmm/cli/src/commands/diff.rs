@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use cowfs::{Change, Comparison, FileKind, Side, Unreadable, What};
+use cowfs::{Change, Comparison, FileKind, Side, Unreadable, What, shown};
 use serde::Serialize;
 
 use super::listing::print_json;
 use crate::config::SpaceName;
 use crate::failure::{Outcome, While};
-use crate::files::{self, OwnFiles, shown, warn_of};
+use crate::files::{self, OwnFiles, warn_of};
 use crate::lifecycle::Spaces;
 use crate::progress::Progress;
 use crate::table::count;

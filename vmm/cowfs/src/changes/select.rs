@@ -1,5 +1,6 @@
 //! Which changes are meant by paths, and which cannot go without others.
 
+use super::shown;
 use super::walk::join;
 use super::{Change, Comparison, Means, What, is_below};
 use fuse::Errno;
@@ -12,19 +13,19 @@ use std::path::{Component, Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Unselectable {
     /// Nothing was changed there.
-    #[error("{} has no change; portspace diff lists those there are", path.display())]
+    #[error("{} has no change; portspace diff lists those there are", shown(path))]
     NoChange {
         /// As named.
         path: PathBuf,
     },
     /// It leads out of the space.
-    #[error("{} has .. in it; name it from the space's root", path.display())]
+    #[error("{} has .. in it; name it from the space's root", shown(path))]
     Outside {
         /// As named.
         path: PathBuf,
     },
     /// It is the old name of a directory.
-    #[error("{} was renamed to {}; name that", path.display(), new.display())]
+    #[error("{} was renamed to {}; name that", shown(path), shown(new))]
     Renamed {
         /// As named.
         path: PathBuf,
@@ -32,7 +33,7 @@ pub enum Unselectable {
         new: PathBuf,
     },
     /// It cannot be had apart from a directory above.
-    #[error("{} goes with all that was done to {}; name that", path.display(), whole.display())]
+    #[error("{} goes with all that was done to {}; name that", shown(path), shown(whole))]
     PartOf {
         /// What was named.
         path: PathBuf,
@@ -40,7 +41,7 @@ pub enum Unselectable {
         whole: PathBuf,
     },
     /// One of several names of a file.
-    #[error("{} and {} are one file; name both", path.display(), other.display())]
+    #[error("{} and {} are one file; name both", shown(path), shown(other))]
     Linked {
         /// What was named.
         path: PathBuf,
@@ -48,7 +49,7 @@ pub enum Unselectable {
         other: PathBuf,
     },
     /// A directory was moved out of another.
-    #[error("{} was moved out of {}; name both", other.display(), path.display())]
+    #[error("{} was moved out of {}; name both", shown(other), shown(path))]
     MovedOut {
         /// What was named.
         path: PathBuf,
@@ -56,7 +57,7 @@ pub enum Unselectable {
         other: PathBuf,
     },
     /// What is not known cannot be applied.
-    #[error("{} cannot be looked at: {why}; name others, or make it readable", path.display())]
+    #[error("{} cannot be looked at: {why}; name others, or make it readable", shown(path))]
     Unreadable {
         /// Where.
         path: PathBuf,

@@ -1,6 +1,6 @@
 //! What cannot be the parent's, found out before anything is changed.
 
-use crate::changes::{Change, Conflict};
+use crate::changes::{Change, Conflict, shown};
 use crate::host::{groups, user};
 use crate::{FileKind, Side};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub enum Refusal {
     #[error("the place is masked: what is there is not for the parent")]
     Masked,
     /// It holds something that the space does not see.
-    #[error("{} lies below it, which the space does not see: remove the directory yourself", .0.display())]
+    #[error("{} lies below it, which the space does not see: remove the directory yourself", shown(.0))]
     Holds(PathBuf),
     /// A set-id bit of an ordinary user.
     #[error("it has a set-id bit, which only root commits; remove it inside with chmod a-s")]

@@ -4,11 +4,10 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use cowfs::{Change, Comparison, FileKind, Side, What};
+use cowfs::{Change, Comparison, FileKind, Side, What, shown};
 use similar::TextDiff;
 
 use crate::failure::{Failure, Outcome};
-use crate::files::shown;
 
 /// Longest file whose text is compared, bytes.
 const MOST: u64 = 16 << 20;
