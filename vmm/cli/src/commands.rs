@@ -3,6 +3,7 @@
 mod bare;
 mod bench;
 mod capture;
+mod diff;
 mod inspect;
 mod internal;
 mod listing;
@@ -69,6 +70,8 @@ enum Command {
     },
     /// Show a stopped space's files on this host, to be read and written
     Mount(mount::Options),
+    /// Show what a space has otherwise than its parent, like git status
+    Diff(diff::Options),
     /// The same overlay without a VM, through a TUN device (needs CAP_NET_ADMIN)
     Bare {
         /// The configuration (TOML)
@@ -267,6 +270,7 @@ impl Cli {
             Command::Stop { name } => done(space::stop(&name)),
             Command::Rm { name } => done(space::remove(&name)),
             Command::Mount(options) => done(mount::mount(&options)),
+            Command::Diff(options) => diff::diff(&options),
             Command::Bare { file, keys } => done(bare::bare(&file, keys.session_keys.as_deref())),
             Command::Plug { file, socket, keys } => {
                 done(plug::plug(&file, &socket, keys.session_keys.as_deref()))

@@ -21,6 +21,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 mod failure;
+mod files;
 pub mod lab;
 mod lifecycle;
 mod link;

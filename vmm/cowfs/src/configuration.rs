@@ -7,6 +7,7 @@ use crate::index::Index;
 use crate::layer::{Crossing, Kind, Layers, Lower, Place, UPPER};
 use crate::node::Seen;
 use crate::quota::Quota;
+use crate::remove_all::remove_all;
 use crate::role::{Role, View};
 use crate::stored::{Marks, Shown};
 use fuse::{Errno, Name};
@@ -175,6 +176,17 @@ pub enum OpenFailure {
         /// What the host said.
         source: Errno,
     },
+    /// A commit was interrupted, and still is.
+    #[error(
+        "a commit was interrupted at {} and can be neither finished nor undone: {source}; remedy that and try again",
+        path.display()
+    )]
+    Interrupted {
+        /// Where it is stuck.
+        path: PathBuf,
+        /// What the host said.
+        source: std::io::Error,
+    },
     /// What a killed server left in work cannot be removed.
     #[error("cannot clean the work directory {}: {source}; remove what is in it", path.display())]
     Unclean {
@@ -199,6 +211,16 @@ pub(crate) struct Opened {
     pub(crate) quota: Option<Arc<Quota>>,
 }
 
+/// The directories of a [`Config`], open to be read.
+#[derive(Debug)]
+pub(crate) struct OpenedToRead {
+    pub(crate) upper: Directory,
+    pub(crate) layers: Layers,
+    pub(crate) indexes: Vec<Option<Index>>,
+    /// Why there are no lowers.
+    pub(crate) parent: Option<OpenFailure>,
+}
+
 /// The name, in work, of the directory that holds the hard links.
 const INDEX: &[u8] = b"index";
 
@@ -217,6 +239,8 @@ impl Config {
         let hidden = self.check_apart(&upper, &work, &lowers)?;
         let unclean = |source| OpenFailure::Unclean { path: self.work.clone(), source };
         clean(&work).map_err(unclean)?;
+        crate::commit::recover(self, &upper, &work)
+            .map_err(|(path, source)| OpenFailure::Interrupted { path, source })?;
         let marks = self.check_fit(&work)?;
         let layers = self.layers(lowers, hidden, marks)?;
         let indexes = self.indexes(&work)?;
@@ -248,6 +272,24 @@ impl Config {
             upper,
             work,
         })
+    }
+
+    /// Opens what is there to be read, and nothing of it is changed.
+    pub(crate) fn open_to_read(&self) -> Result<OpenedToRead, OpenFailure> {
+        let upper = root("upper", &self.upper)?;
+        let lowers: Result<Vec<_>, _> =
+            self.lowers.iter().map(|lower| root("lower", lower.path())).collect();
+        let (lowers, parent) = match lowers {
+            Ok(lowers) => (lowers, None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
+        let own = [Some(stat(&upper, &self.upper)?), work_stat(&self.work)];
+        let hidden = own.into_iter().flatten().map(|stat| (stat.device, stat.inode)).collect();
+        // Both marks are looked for; who may not see one has not made it either.
+        let layers = self.layers(lowers, hidden, Marks::Trusted)?;
+        // What cannot be read of the index is missed where a name needs it.
+        let indexes = self.index_paths().map(|path| path.and_then(|path| Index::open(&path).ok()));
+        Ok(OpenedToRead { upper, layers, indexes: indexes.collect(), parent })
     }
 
     fn layers(
@@ -297,13 +339,7 @@ impl Config {
             made => made,
         };
         made.map_err(|source| OpenFailure::Unclean { path: self.work.clone(), source })?;
-        let own = self.work.join("index");
-        let paths = self.lowers.iter().map(|lower| match lower {
-            LowerLayer::Sealed { index, .. } => index.clone(),
-            LowerLayer::Live(_) => None,
-        });
-        let paths = std::iter::once(Some(own)).chain(paths);
-        paths
+        self.index_paths()
             .map(|path| {
                 let Some(path) = path else { return Ok(None) };
                 Index::open(&path).map(Some).map_err(|source| OpenFailure::Directory {
@@ -313,6 +349,15 @@ impl Config {
                 })
             })
             .collect()
+    }
+
+    /// Where the indexes of all layers are, by layer.
+    fn index_paths(&self) -> impl Iterator<Item = Option<PathBuf>> {
+        let paths = self.lowers.iter().map(|lower| match lower {
+            LowerLayer::Sealed { index, .. } => index.clone(),
+            LowerLayer::Live(_) => None,
+        });
+        std::iter::once(Some(self.work.join("index"))).chain(paths)
     }
 
     /// The directories that are the space's own, which no layer shows.
@@ -355,7 +400,7 @@ impl Config {
     }
 }
 
-fn io_error(errno: Errno) -> std::io::Error {
+pub(crate) fn io_error(errno: Errno) -> std::io::Error {
     std::io::Error::from_raw_os_error(errno.number())
 }
 
@@ -367,7 +412,11 @@ fn stat(directory: &Directory, path: &Path) -> Result<Stat, OpenFailure> {
     })
 }
 
-fn root(role: &'static str, path: &Path) -> Result<Directory, OpenFailure> {
+fn work_stat(path: &Path) -> Option<Stat> {
+    Directory::root(path).ok()?.stat_self().ok()
+}
+
+pub(crate) fn root(role: &'static str, path: &Path) -> Result<Directory, OpenFailure> {
     Directory::root(path).map_err(|source| OpenFailure::Directory {
         role,
         path: path.to_owned(),
@@ -381,11 +430,11 @@ pub(crate) fn staged_name(number: u64) -> Vec<u8> {
 }
 
 /// Removes what was being made when a server was killed: nothing of it was visible.
-fn clean(work: &Directory) -> Result<(), Errno> {
+pub(crate) fn clean(work: &Directory) -> Result<(), Errno> {
     let mut names = Vec::new();
     work.list(|name, _, _| names.push(name.as_bytes().to_vec()))?;
     for name in names.iter().filter(|name| name.starts_with(b"#")) {
-        discard(work, Name::new(name)?)?;
+        remove_all(work, Name::new(name)?)?;
     }
     Ok(())
 }

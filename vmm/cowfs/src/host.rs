@@ -38,6 +38,20 @@ pub(crate) fn umask() -> u32 {
     mask.bits()
 }
 
+/// The further groups of the server's user.
+pub(crate) fn groups() -> Vec<u32> {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    groups.into_iter().map(|group| group.as_raw()).collect()
+}
+
+/// A number that nobody else has by chance.
+pub(crate) fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // Without randomness the names are still tried to be free.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::NONBLOCK);
+    u64::from_ne_bytes(bytes)
+}
+
 /// The guest's view of a host error. The host's table of open files being full is ours: ENFILE.
 fn refused(errno: io::Errno) -> Errno {
     match errno {

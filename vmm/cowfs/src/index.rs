@@ -16,14 +16,14 @@ use std::sync::Arc;
 /// The index of one layer.
 #[derive(Debug)]
 pub(crate) struct Index {
-    pub(crate) directory: Directory,
+    pub(crate) directory: Arc<Directory>,
     keys: HashSet<Arc<[u8]>>,
 }
 
 impl Index {
     /// Opens the index at `path`, where there may be none yet.
     pub(crate) fn open(path: &Path) -> std::io::Result<Index> {
-        let directory = Directory::root(path)?;
+        let directory = Arc::new(Directory::root(path)?);
         let mut keys = HashSet::new();
         directory
             .list(|name, _, _| {
@@ -31,6 +31,16 @@ impl Index {
             })
             .map_err(|errno| std::io::Error::from_raw_os_error(errno.number()))?;
         Ok(Index { directory, keys })
+    }
+
+    /// Whether there is a file of this key.
+    pub(crate) fn has(&self, key: &[u8]) -> bool {
+        self.keys.contains(key)
+    }
+
+    /// The keys of all files.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.keys.iter()
     }
 
     /// Adds the file `name` of `from`.

@@ -314,6 +314,40 @@ impl Layers {
         name: Name<'_>,
         place: Place,
     ) -> Result<Merged, Errno> {
+        self.open_through(parent, name, place, false)
+    }
+
+    /// The same with the lowers an opaque directory hides: what the parent has at its place.
+    pub(crate) fn open_beside(
+        &self,
+        parent: &Merged,
+        name: Name<'_>,
+        place: Place,
+    ) -> Result<Merged, Errno> {
+        self.open_through(parent, name, place, true)
+    }
+
+    /// A directory of lowers alone, whose path is `below`.
+    pub(crate) fn lower_directory(&self, lowers: Vec<Lower>, below: &[u8]) -> Merged {
+        Merged {
+            volume: Volume::Layered,
+            top: UPPER,
+            upper: None,
+            lowers,
+            opaque: false,
+            below: Arc::from(below),
+            redirected: true,
+            masked: self.masks.get(below).cloned().unwrap_or_default(),
+        }
+    }
+
+    fn open_through(
+        &self,
+        parent: &Merged,
+        name: Name<'_>,
+        place: Place,
+        beside: bool,
+    ) -> Result<Merged, Errno> {
         let below = parent.path_below(name);
         let mut merged = Merged {
             volume: parent.volume,
@@ -340,10 +374,10 @@ impl Layers {
             }
             merged.upper = Some(upper);
         }
-        if merged.opaque {
+        if merged.opaque && !beside {
             return Ok(merged);
         }
-        if let Some(path) = redirect {
+        if let Some(path) = redirect.filter(|_| !merged.opaque) {
             merged.lowers = self.resolve(&self.roots, &path)?;
             merged.redirected = true;
             merged.below = Arc::from(path);
@@ -358,7 +392,12 @@ impl Layers {
     }
 
     /// The directory `name` of a directory that is `lowers`, whose path is `path`.
-    fn descend(&self, lowers: &[Lower], path: &[u8], name: Name<'_>) -> Result<Vec<Lower>, Errno> {
+    pub(crate) fn descend(
+        &self,
+        lowers: &[Lower],
+        path: &[u8],
+        name: Name<'_>,
+    ) -> Result<Vec<Lower>, Errno> {
         let mut found = Vec::new();
         for lower in lowers {
             let Some(stat) = self.look(lower, name)? else { continue };
@@ -422,7 +461,7 @@ impl Layers {
     }
 
     /// The directory at a path through the given roots.
-    fn resolve(&self, roots: &[Lower], path: &[u8]) -> Result<Vec<Lower>, Errno> {
+    pub(crate) fn resolve(&self, roots: &[Lower], path: &[u8]) -> Result<Vec<Lower>, Errno> {
         let mut lowers = roots.to_vec();
         let mut at = Vec::new();
         for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {

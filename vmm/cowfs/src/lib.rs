@@ -6,9 +6,12 @@
 mod attributes;
 mod backing;
 mod bindings;
+mod changes;
+mod commit;
 mod configuration;
 mod copy_up;
 mod create;
+mod discard;
 mod files;
 mod host;
 mod index;
@@ -16,8 +19,10 @@ mod layer;
 mod listing;
 mod lookup;
 mod node;
+mod own;
 mod quota;
 mod remove;
+mod remove_all;
 mod rename;
 mod role;
 mod space;
@@ -27,8 +32,14 @@ mod xattr;
 
 pub use backing::Backing;
 pub use bindings::Binding;
+pub use changes::{
+    Change, Comparison, Conflict, FileKind, Parts, Side, Unreadable, Unselectable, What,
+};
+pub use commit::{CommitFailure, Committed, Plan, Refusal};
 pub use configuration::{Config, Limits, LowerLayer, OpenFailure};
+pub use discard::DiscardFailure;
 pub use layer::Crossing;
+pub use own::OwnLayer;
 pub use role::View;
 pub use space::{Counters, FileSpace, Notifications};
 

@@ -12,6 +12,8 @@ const ORIGIN: &[u8] = b"user.portspace.origin";
 const REDIRECT: &[u8] = b"user.portspace.redirect";
 /// Names of a file in the lowers that stand for an entry of the index.
 const PENDING: &[u8] = b"user.portspace.pending";
+/// When what it stands for in the parent was last looked at, if that is later than it was made.
+const SINCE: &[u8] = b"user.portspace.since";
 /// Owner, mode, type and device number as shown inside (containers/storage, fuse-overlayfs).
 const OVERRIDE: &[u8] = b"user.containers.override_stat";
 /// The directory holds regular files that stand for something else: its listing has to look.
@@ -106,9 +108,6 @@ pub(crate) struct Origin {
 
 impl Origin {
     pub(crate) fn of(stat: &Stat, inode: u64) -> Origin {
-        let ns = |time: fuse::Time| {
-            i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
-        };
         Origin { inode, size: stat.size, modified: ns(stat.modified), changed: ns(stat.changed) }
     }
 
@@ -132,6 +131,26 @@ impl Origin {
     }
 }
 
+/// Nanoseconds since 1970.
+fn ns(time: fuse::Time) -> i128 {
+    i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
+}
+
+/// The time kept by [`set_since`].
+pub(crate) fn since(file: &impl Attributes) -> Result<Option<fuse::Time>, Errno> {
+    let text = file.attribute(SINCE)?;
+    let ns: Option<i128> = text.and_then(|text| std::str::from_utf8(&text).ok()?.parse().ok());
+    Ok(ns.map(|ns| fuse::Time {
+        seconds: ns.div_euclid(1_000_000_000) as i64,
+        nanoseconds: ns.rem_euclid(1_000_000_000) as u32,
+    }))
+}
+
+/// Whatever the parent did up to this time, `file` counts as made after it.
+pub(crate) fn set_since(file: &impl Attributes, time: fuse::Time) -> Result<(), Errno> {
+    file.set_attribute(SINCE, ns(time).to_string().as_bytes(), 0)
+}
+
 /// The path, as the lowers have it, of what is below a renamed directory.
 pub(crate) fn redirect(directory: &impl Attributes) -> Result<Option<Vec<u8>>, Errno> {
     directory.attribute(REDIRECT)
@@ -139,6 +158,32 @@ pub(crate) fn redirect(directory: &impl Attributes) -> Result<Option<Vec<u8>>, E
 
 pub(crate) fn set_redirect(directory: &impl Attributes, path: &[u8]) -> Result<(), Errno> {
     directory.set_attribute(REDIRECT, path, 0)
+}
+
+/// Takes everything off the root of an upper that says how it is shown: the parent's shows.
+pub(crate) fn forget(root: &Directory) -> Result<(), Errno> {
+    for name in root.attribute_names()? {
+        if is_ours(&name) || shown_name(&name).is_some() {
+            match root.remove_attribute(&name) {
+                // The host's own, or an administrator's.
+                Ok(()) | Err(Errno::ENODATA | Errno::EPERM) => {}
+                failed => return failed,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whatever is below a directory of the upper from now on is at its own place: neither is it
+/// renamed, nor does it hide anything.
+pub(crate) fn unmark(directory: &impl Attributes) -> Result<(), Errno> {
+    for name in [REDIRECT, OPAQUE[0], OPAQUE[1]] {
+        match directory.remove_attribute(name) {
+            Ok(()) | Err(Errno::ENODATA | Errno::EPERM) => {}
+            failed => return failed,
+        }
+    }
+    Ok(())
 }
 
 /// How many names in the lowers stand for a file of the index.

@@ -1,6 +1,9 @@
 //! The file space as a guest and its parent see it.
 
+mod changes;
+mod commit;
 mod crash;
+mod discard;
 mod guest;
 mod hostile;
 mod model;

@@ -4,7 +4,7 @@ use super::{File, NewTime, Stat, fault, permissions, refused, timestamps};
 use fuse::record::{TYPE_FIFO, TYPE_REGULAR};
 use fuse::{Errno, Name, StatFs};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags,
+    AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, StatxFlags,
 };
 use rustix::process::{Gid, Uid};
 use rustix::{fs, io};
@@ -215,6 +215,26 @@ impl Directory {
         fs::mknodat(&self.0, name.as_bytes(), kind, permissions(mode), 0).map_err(refused)
     }
 
+    /// Makes a device node, which only root may.
+    pub(crate) fn make_device(
+        &self,
+        name: Name<'_>,
+        kind: u32,
+        (major, minor): (u32, u32),
+    ) -> Result<(), Errno> {
+        fault::step()?;
+        let (kind, device) = (FileType::from_raw_mode(kind), fs::makedev(major, minor));
+        fs::mknodat(&self.0, name.as_bytes(), kind, Mode::empty(), device).map_err(refused)
+    }
+
+    /// The device and the mount: files can be renamed between directories with the same two.
+    pub(crate) fn volume(&self) -> Result<(u64, u64), Errno> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let stat = fs::statx(&self.0, c"", flags, mask).map_err(refused)?;
+        Ok((Stat::from(&stat).device, stat.stx_mnt_id))
+    }
+
     pub(crate) fn read_link(&self, name: Name<'_>) -> Result<Vec<u8>, Errno> {
         let target = fs::readlinkat(&self.0, name.as_bytes(), Vec::new()).map_err(refused)?;
         Ok(target.into_bytes())
@@ -278,6 +298,16 @@ impl Directory {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         fs::chownat(&self.0, name.as_bytes(), Some(uid), Some(gid), flags).map_err(refused)
+    }
+
+    /// The same directory once more.
+    pub(crate) fn try_clone(&self) -> Result<Directory, Errno> {
+        self.0.try_clone().map(Directory).map_err(|_| Errno::ENFILE)
+    }
+
+    /// This directory, opened anew, to read its attributes: it may be open to find names only.
+    pub(crate) fn reopen(&self) -> Result<File, Errno> {
+        self.open(b".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).map(File::new)
     }
 
     /// This directory as something with attributes and times of its own.

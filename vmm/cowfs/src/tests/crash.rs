@@ -99,7 +99,7 @@ fn place() -> Place {
 }
 
 /// Everything a guest sees: path, mode, content.
-fn seen(guest: &mut Guest) -> Vec<String> {
+pub(super) fn seen(guest: &mut Guest) -> Vec<String> {
     let (mut lines, mut directories) = (Vec::new(), vec![String::new()]);
     while let Some(directory) = directories.pop() {
         for (name, attr) in guest.list_plus(&directory).unwrap() {

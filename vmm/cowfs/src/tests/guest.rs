@@ -16,7 +16,19 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new() -> Place {
-        let directory = tempfile::tempdir().unwrap();
+        Place::of(tempfile::tempdir().unwrap())
+    }
+
+    /// In memory if it can hold all that a disk does, where syncing costs nothing.
+    pub(super) fn quick() -> Place {
+        let memory = tempfile::tempdir_in("/dev/shm").ok().filter(|directory| {
+            let root = crate::host::Directory::root(directory.path()).unwrap();
+            crate::stored::set_redirect(&root, b"").is_ok()
+        });
+        memory.map_or_else(Place::new, Place::of)
+    }
+
+    fn of(directory: tempfile::TempDir) -> Place {
         for name in ["lower", "below", "upper", "work", "outside"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
@@ -45,6 +57,13 @@ impl Place {
     pub(super) fn config(&self) -> Config {
         let lowers = ["lower", "below"].map(|name| LowerLayer::Live(self.path(name)));
         Config::new(lowers.into(), self.path("upper"), self.path("work"))
+    }
+
+    /// The same over one directory of the host: what can be committed.
+    pub(super) fn base(&self) -> Config {
+        let mut config = self.config();
+        config.lowers.truncate(1);
+        config
     }
 
     pub(super) fn try_open(&self) -> Result<FileSpace, OpenFailure> {

@@ -1,0 +1,124 @@
+//! A space's own layer of files, looked at and changed from outside while nobody serves it.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use cowfs::{LowerLayer, Unreadable, View};
+
+use crate::config::{FilesConfig, SpaceName};
+use crate::failure::{Failure, Outcome, While};
+use crate::lifecycle::Spaces;
+use crate::progress::Progress;
+
+/// Files that are looked at between two words about it.
+const STRIDE: u64 = 1000;
+
+/// The files of a space that was started or mounted once.
+#[derive(Debug)]
+pub(crate) struct OwnFiles {
+    pub(crate) name: SpaceName,
+    /// The parent's directory; `None` if the space sees nothing of the parent.
+    pub(crate) root: Option<PathBuf>,
+    pub(crate) config: cowfs::Config,
+}
+
+impl OwnFiles {
+    /// The files of a space, as its own copy of the configuration has them.
+    ///
+    /// # Errors
+    /// There is no such space, or its configuration cannot be read.
+    pub(crate) fn of(spaces: &Spaces, name: &SpaceName) -> Outcome<OwnFiles> {
+        let paths = spaces.paths.space(name);
+        let kept = paths.configuration();
+        if !kept.exists() {
+            return Err(Failure::new(format!(
+                "there is no space {name}; portspace ls lists those there are"
+            )));
+        }
+        let files = FilesConfig::read(&kept, Some(name))
+            .or_fail(|| "the configuration cannot be used".to_owned())?;
+        let lowers = paths.lowers(files.root.as_deref()).into_iter().map(LowerLayer::Live);
+        let mounts = sys::fuse::mounts().unwrap_or_default();
+        let config = cowfs::Config {
+            view: View::Host,
+            hidden: mounts.into_iter().map(|mounted| mounted.directory).collect(),
+            ..cowfs::Config::new(lowers.collect(), paths.upper(), paths.work())
+        };
+        Ok(OwnFiles { name: name.clone(), root: files.root, config })
+    }
+
+    /// What the parent is called in sentences.
+    pub(crate) fn parent(&self) -> String {
+        match &self.root {
+            Some(root) => root.display().to_string(),
+            None => "an empty directory".to_owned(),
+        }
+    }
+}
+
+/// Says on a terminal how many files were looked at; elsewhere nothing.
+pub(crate) fn counted(progress: &Option<Progress>, what: &str, files: u64) {
+    if let Some(progress) = progress
+        && files.is_multiple_of(STRIDE)
+    {
+        progress.step(&format!("{what}: {files} files"));
+    }
+}
+
+/// Warns of what could not be looked at; the rest was.
+pub(crate) fn warn_of(unreadable: &[Unreadable]) {
+    for Unreadable { path, why } in unreadable {
+        eprintln!("portspace: {} cannot be looked at: {why}", shown(path));
+    }
+}
+
+/// A path inside, as it is shown: `.` for the root, and quoted as git does if it could be
+/// mistaken for something else, or for an order to the terminal.
+pub(crate) fn shown(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() {
+        return ".".to_owned();
+    }
+    let plain = path.to_str().filter(|text| {
+        !text.chars().any(|letter| letter.is_control() || matches!(letter, '"' | '\\'))
+    });
+    if let Some(text) = plain {
+        return text.to_owned();
+    }
+    let mut quoted = "\"".to_owned();
+    for chunk in bytes.utf8_chunks() {
+        for letter in chunk.valid().chars() {
+            match letter {
+                '"' | '\\' => quoted.extend(['\\', letter]),
+                '\n' => quoted.push_str("\\n"),
+                '\t' => quoted.push_str("\\t"),
+                letter if letter.is_control() => {
+                    let mut buffer = [0; 4];
+                    quote(letter.encode_utf8(&mut buffer).as_bytes(), &mut quoted);
+                }
+                letter => quoted.push(letter),
+            }
+        }
+        quote(chunk.invalid(), &mut quoted);
+    }
+    quoted.push('"');
+    quoted
+}
+
+fn quote(bytes: &[u8], quoted: &mut String) {
+    bytes.iter().for_each(|byte| quoted.push_str(&format!("\\{byte:03o}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn names_that_are_no_plain_text_are_quoted() {
+        let shown = |bytes: &[u8]| shown(Path::new(OsStr::from_bytes(bytes)));
+        assert_eq!(shown(b""), ".");
+        assert_eq!(shown("d/grün".as_bytes()), "d/grün");
+        assert_eq!(shown(b"a\x1b[31m\n\"\xff"), r#""a\033[31m\n\"\377""#);
+    }
+}

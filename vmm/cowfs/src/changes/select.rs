@@ -1,0 +1,199 @@
+//! Which changes are meant by paths, and which cannot go without others.
+
+use super::{Change, Comparison, Means, What, is_below};
+use fuse::Errno;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Component, Path, PathBuf};
+
+/// Why paths do not say what is to be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Unselectable {
+    /// Nothing was changed there.
+    #[error("{} has no change; portspace diff lists those there are", path.display())]
+    NoChange {
+        /// As named.
+        path: PathBuf,
+    },
+    /// It leads out of the space.
+    #[error("{} has .. in it; name it from the space's root", path.display())]
+    Outside {
+        /// As named.
+        path: PathBuf,
+    },
+    /// It is the old name of a directory.
+    #[error("{} was renamed to {}; name that", path.display(), new.display())]
+    Renamed {
+        /// As named.
+        path: PathBuf,
+        /// The new name.
+        new: PathBuf,
+    },
+    /// It cannot be had apart from a directory above.
+    #[error("{} goes with all that was done to {}; name that", path.display(), whole.display())]
+    PartOf {
+        /// What was named.
+        path: PathBuf,
+        /// What has to be.
+        whole: PathBuf,
+    },
+    /// One of several names of a file.
+    #[error("{} and {} are one file; name both", path.display(), other.display())]
+    Linked {
+        /// What was named.
+        path: PathBuf,
+        /// What has to be as well.
+        other: PathBuf,
+    },
+    /// A directory was moved out of another.
+    #[error("{} was moved out of {}; name both", other.display(), path.display())]
+    MovedOut {
+        /// What was named.
+        path: PathBuf,
+        /// What has to be as well.
+        other: PathBuf,
+    },
+    /// What is not known cannot be applied.
+    #[error("{} cannot be looked at: {why}; name others, or make it readable", path.display())]
+    Unreadable {
+        /// Where.
+        path: PathBuf,
+        /// What the host said.
+        why: Errno,
+    },
+}
+
+/// What is to be done with changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Commit,
+    Discard,
+}
+
+/// A path from the space's root, without a slash in front.
+pub(crate) fn normal(path: &Path) -> Result<PathBuf, Unselectable> {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => normal.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(Unselectable::Outside { path: path.to_owned() });
+            }
+        }
+    }
+    Ok(normal)
+}
+
+impl Comparison {
+    /// The changes at `paths` and below, in order, all that they need being among them; without
+    /// paths all changes.
+    pub(crate) fn select(
+        &self,
+        paths: &[PathBuf],
+        purpose: Purpose,
+    ) -> Result<Vec<&Change>, Unselectable> {
+        let by_path: BTreeMap<&Path, &Change> =
+            self.changes.iter().map(|change| (&*change.path, change)).collect();
+        let all = [PathBuf::new()];
+        let mut selected = BTreeMap::new();
+        for named in if paths.is_empty() { &all } else { paths } {
+            let path = normal(named)?;
+            let unreadable = self.unreadable.iter().find(|one| one.path.starts_with(&path));
+            if let Some(unreadable) = unreadable {
+                let (path, why) = (unreadable.path.clone(), unreadable.why);
+                return Err(Unselectable::Unreadable { path, why });
+            }
+            let count = selected.len();
+            selected.extend(self.at(&path).map(|change| (&*change.path, change)));
+            if selected.len() == count && !paths.is_empty() && self.at(&path).next().is_none() {
+                return Err(self.nothing_at(path, named));
+            }
+        }
+        if purpose == Purpose::Commit {
+            self.add_directories(&by_path, &mut selected)?;
+        }
+        self.check(&selected)?;
+        Ok(selected.into_values().collect())
+    }
+
+    fn nothing_at(&self, path: PathBuf, named: &Path) -> Unselectable {
+        let renamed = self.changes.iter().find(
+            |change| matches!(&change.what, What::Renamed { from, .. } if path.starts_with(from)),
+        );
+        match renamed {
+            Some(change) => Unselectable::Renamed { path, new: change.path.clone() },
+            None => Unselectable::NoChange { path: named.to_owned() },
+        }
+    }
+
+    /// The new directories that the selected are in.
+    fn add_directories<'c>(
+        &'c self,
+        by_path: &BTreeMap<&'c Path, &'c Change>,
+        selected: &mut BTreeMap<&'c Path, &'c Change>,
+    ) -> Result<(), Unselectable> {
+        let mut missing = Vec::new();
+        for path in selected.keys() {
+            for above in path.ancestors().skip(1) {
+                let Some(change) = by_path.get(above) else { continue };
+                if selected.contains_key(above) {
+                    continue;
+                }
+                match &change.what {
+                    What::Added => missing.push(*change),
+                    What::Changed(parts) if !parts.kind => {}
+                    _ => {
+                        let (path, whole) = (path.to_path_buf(), above.to_owned());
+                        return Err(Unselectable::PartOf { path, whole });
+                    }
+                }
+            }
+        }
+        selected.extend(missing.into_iter().map(|change| (&*change.path, change)));
+        Ok(())
+    }
+
+    /// Whether nothing is missing that the selected cannot go without.
+    fn check(&self, selected: &BTreeMap<&Path, &Change>) -> Result<(), Unselectable> {
+        let is_left = |change: &&Change| !selected.contains_key(&*change.path);
+        let left: Vec<&Change> = self.changes.iter().filter(is_left).collect();
+        let hidden: HashSet<&Path> =
+            left.iter().filter_map(|change| change.hidden_by.as_deref()).collect();
+        let linked: BTreeMap<_, &Change> = left
+            .iter()
+            .filter(|change| change.before.is_some())
+            .filter_map(|change| Some((change.linked?, *change)))
+            .collect();
+        let moved: Vec<(&[u8], &Change)> = left
+            .iter()
+            .filter(|change| matches!(change.what, What::Renamed { .. }))
+            .map(|change| (&*change.below, *change))
+            .collect();
+        for change in selected.values() {
+            let path = change.path.clone();
+            if let Means::Within(top) = &change.means
+                && !selected.contains_key(&**top)
+            {
+                return Err(Unselectable::PartOf { path, whole: top.clone() });
+            }
+            if let Some(whole) = change.hidden_by.as_deref().filter(|top| hidden.contains(top)) {
+                return Err(Unselectable::PartOf { path, whole: whole.to_owned() });
+            }
+            if let Some(other) = change.linked.and_then(|file| linked.get(&file))
+                && change.before.is_some()
+            {
+                return Err(Unselectable::Linked { path, other: other.path.clone() });
+            }
+            let takes = change.before.is_some_and(|side| side.kind == crate::FileKind::Directory);
+            let out = |(from, _): &&(&[u8], &Change)| {
+                is_below(from, &change.below) && **from != *change.below
+            };
+            if let (true, Some((_, other))) = (takes, moved.iter().find(out))
+                && !matches!(change.what, What::Changed(parts) if !parts.kind)
+            {
+                return Err(Unselectable::MovedOut { path, other: other.path.clone() });
+            }
+        }
+        Ok(())
+    }
+}

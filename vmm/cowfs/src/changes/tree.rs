@@ -1,0 +1,154 @@
+//! The layers of a space, open to be read.
+
+use super::Thing;
+use crate::configuration::{Config, OpenFailure};
+use crate::host::{Directory, Stat};
+use crate::index::Index;
+use crate::layer::{Found, Layers, Merged, UPPER};
+use crate::lookup::inode;
+use crate::node::checked;
+use crate::role::{Role, View};
+use fuse::{Errno, Name};
+use std::sync::Arc;
+
+/// The layers of a space: names are found, nothing is locked.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) layers: Layers,
+    pub(crate) root: Arc<Merged>,
+    /// Owners are compared as inside: what else they are on the host is not the space's doing.
+    pub(crate) role: Role,
+    pub(crate) indexes: Vec<Option<Index>>,
+    pub(crate) upper_device: u64,
+    /// Masked paths, without a slash in front.
+    masks: Vec<Vec<u8>>,
+}
+
+impl Tree {
+    /// Opens what is there; the second value says why that is not the parent's files.
+    pub(crate) fn open(config: &Config) -> Result<(Tree, Option<OpenFailure>), OpenFailure> {
+        let opened = config.open_to_read()?;
+        let masks = config
+            .masks
+            .iter()
+            .map(|mask| super::bytes_of(mask.strip_prefix("/").unwrap_or(mask)).to_vec());
+        let upper_device = opened.upper.stat_self().map_or(0, |stat| stat.device);
+        let tree = Tree {
+            root: Arc::new(opened.layers.root(opened.upper)),
+            layers: opened.layers,
+            role: Role::new(View::Guest),
+            indexes: opened.indexes,
+            upper_device,
+            masks: masks.collect(),
+        };
+        Ok((tree, opened.parent))
+    }
+
+    /// Whether `path` is masked or lies below what is.
+    pub(crate) fn is_masked(&self, path: &[u8]) -> bool {
+        self.masks.iter().any(|mask| is_below(path, mask))
+    }
+
+    /// The inode number shown of a file that is no copy.
+    pub(crate) fn inode(&self, stat: &Stat) -> u64 {
+        inode(self.upper_device, stat.device, stat.inode)
+    }
+
+    /// What the parent has under `name`, through the hard links of sealed layers.
+    pub(crate) fn lower(&self, merged: &Merged, name: Name<'_>) -> Result<Option<Thing>, Errno> {
+        let Some(found) = self.layers.find_lower(merged, name)? else { return Ok(None) };
+        self.thing(merged, name, found).map(Some)
+    }
+
+    fn thing(&self, merged: &Merged, name: Name<'_>, found: Found) -> Result<Thing, Errno> {
+        let layer = found.place.layer;
+        let key = found.place.key();
+        let links = found.stat.links > 1 && !found.stat.is_directory();
+        for above in (UPPER + 1..layer).filter(|_| links) {
+            let Some(Some(index)) = self.indexes.get(above) else { continue };
+            if let Some(stat) = index.find(&key)? {
+                let directory = Arc::clone(&index.directory);
+                return Ok(Thing { directory, name: Some(key), stat, is_ours: true });
+            }
+        }
+        let lower = merged.lowers.iter().find(|lower| lower.place.layer == layer);
+        let directory = Arc::clone(&lower.ok_or(Errno::ESTALE)?.directory);
+        Ok(Thing {
+            directory,
+            name: Some(Arc::from(name.as_bytes())),
+            stat: found.stat,
+            is_ours: self.layers.is_sealed(layer),
+        })
+    }
+
+    /// The file of the upper's index of hard links.
+    pub(crate) fn indexed(&self, key: &Arc<[u8]>) -> Result<Thing, Errno> {
+        let Some(Some(index)) = self.indexes.first() else { return Err(Errno::ENOENT) };
+        let stat = index.find(key)?.ok_or(Errno::ENOENT)?;
+        let directory = Arc::clone(&index.directory);
+        Ok(Thing { directory, name: Some(Arc::clone(key)), stat, is_ours: true })
+    }
+
+    /// What the parent has at a path of its own.
+    pub(crate) fn below(&self, path: &[u8]) -> Result<Thing, Errno> {
+        let Some((name, above)) = split(path)? else {
+            let root = self.layers.roots.first().ok_or(Errno::ENOENT)?;
+            let directory = Arc::clone(&root.directory);
+            return Thing::of_directory(directory, self.layers.is_sealed(root.place.layer));
+        };
+        let lowers = self.layers.resolve(&self.layers.roots, above)?;
+        let merged = self.layers.lower_directory(lowers, above);
+        self.lower(&merged, name)?.ok_or(Errno::ENOENT)
+    }
+
+    /// What the upper has at a path of its own.
+    pub(crate) fn upper(&self, path: &[u8]) -> Result<Thing, Errno> {
+        let root = self.root.upper();
+        let Some((name, above)) = split(path)? else {
+            return Thing::of_directory(Arc::new(root.try_clone()?), true);
+        };
+        let directory = walk_down(root, above)?;
+        let stat = directory.stat(name)?.ok_or(Errno::ENOENT)?;
+        let name = Some(Arc::from(name.as_bytes()));
+        Ok(Thing { directory: Arc::new(directory), name, stat, is_ours: true })
+    }
+}
+
+impl Thing {
+    pub(super) fn of_directory(directory: Arc<Directory>, is_ours: bool) -> Result<Thing, Errno> {
+        let stat = directory.stat_self()?;
+        Ok(Thing { directory, name: None, stat, is_ours })
+    }
+}
+
+impl Index {
+    /// The file of `key`.
+    pub(crate) fn find(&self, key: &Arc<[u8]>) -> Result<Option<Stat>, Errno> {
+        if self.has(key) { self.directory.stat(checked(key)) } else { Ok(None) }
+    }
+}
+
+/// Whether `path` is `above` or below it.
+pub(crate) fn is_below(path: &[u8], above: &[u8]) -> bool {
+    let rest = path.strip_prefix(above);
+    above.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The last name of a path and the path of its directory; `None` for the root.
+pub(crate) fn split(path: &[u8]) -> Result<Option<(Name<'_>, &[u8])>, Errno> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    let (above, name) = slash.map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
+    Ok(Some((Name::new(name)?, above)))
+}
+
+/// Opens the directory at `path` below `root`, one name at a time.
+pub(crate) fn walk_down(root: &Directory, path: &[u8]) -> Result<Directory, Errno> {
+    let mut directory = root.try_clone()?;
+    for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        directory = directory.directory(Name::new(part)?, true)?;
+    }
+    Ok(directory)
+}
