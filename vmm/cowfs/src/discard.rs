@@ -111,8 +111,8 @@ impl OwnLayer {
             let stat = index.find(key).ok().flatten();
             stat.is_some_and(|stat| files.contains(&(stat.device, stat.inode)))
         };
-        let keys = index.keys().filter(is_selected).cloned().collect();
-        keys
+
+        index.keys().filter(is_selected).cloned().collect()
     }
 
     /// No name of the parent stands for the file of the index any more.

@@ -116,7 +116,7 @@ impl Walk<'_, '_> {
             }
             (None, None) if self.blind && origin.is_some() => {}
             (None, None) => {
-                self.stray(origin, &own);
+                self.stray(origin, own);
                 self.note(path, below, What::Added, (None, after), Means::Name);
             }
         }

@@ -86,7 +86,8 @@ fn changed() -> Place {
     guest.mkdir("again").unwrap();
     guest.write("again/new", "new").unwrap();
     guest.rename("a", "b", rename_flags::EXCHANGE).unwrap();
-    for path in ["tree/deep/file"] {
+    {
+        let path = "tree/deep/file";
         guest.unlink(path).unwrap();
     }
     guest.rmdir("tree/deep").unwrap();
