@@ -8,6 +8,8 @@ mod directory;
 mod fault;
 mod file;
 mod inotify;
+#[cfg(test)]
+pub(crate) mod opened;
 mod stat;
 
 pub(crate) use attributes::Attributes;
