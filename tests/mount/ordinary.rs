@@ -33,6 +33,22 @@ for attempt in 1 2 3 4 5 6 7 8 9 10; do "$portspace" mount red mnt >/dev/null &&
 [ "$(cat mnt/notes)" = changed ]
 "$portspace" stop red | grep -q 'no longer mounted'
 [ -z "$(ls mnt)" ]
+"$portspace" diff red | grep -q '^changed  notes'
+"$portspace" commit red | grep -q 'committed to'
+[ "$(cat parent/notes)" = changed ] && [ "$(cat parent/directory/moved)" = mine ]
+"$portspace" diff red | grep -q 'has changed nothing'
+"$portspace" mount red mnt >/dev/null
+cp /bin/true mnt/program && chmod u+s mnt/program && echo kept >mnt/kept
+"$portspace" stop red
+("$portspace" commit red 2>&1 || true) | grep -q 'program: it has a set-id bit'
+[ ! -e parent/program ] && [ ! -e parent/kept ]
+chmod a-w parent
+("$portspace" commit red kept 2>&1 || true) | grep -q 'permission denied; nothing was changed'
+chmod u+w parent
+"$portspace" commit red kept && [ "$(cat parent/kept)" = kept ]
+"$portspace" discard red program
+"$portspace" diff red | grep -q 'has changed nothing'
+[ -z "$(find . -name '.portspace-commit*')" ]
 ("$portspace" mount red /usr 2>&1 || true) | grep -q 'fusermount3 refuses /usr'
 (PATH=/nowhere "$portspace" mount red mnt 2>&1 || true) | grep -q 'install the package fuse3'
 "$portspace" rm red

@@ -3,6 +3,7 @@
 mod bare;
 mod bench;
 mod capture;
+mod commit;
 mod diff;
 mod inspect;
 mod internal;
@@ -72,6 +73,10 @@ enum Command {
     Mount(mount::Options),
     /// Show what a space has otherwise than its parent, like git status
     Diff(diff::Options),
+    /// Apply what a stopped space changed to its parent: all of it, or nothing
+    Commit(commit::CommitOptions),
+    /// Forget what a stopped space changed: the parent's files are seen again
+    Discard(commit::DiscardOptions),
     /// The same overlay without a VM, through a TUN device (needs CAP_NET_ADMIN)
     Bare {
         /// The configuration (TOML)
@@ -271,6 +276,8 @@ impl Cli {
             Command::Rm { name } => done(space::remove(&name)),
             Command::Mount(options) => done(mount::mount(&options)),
             Command::Diff(options) => diff::diff(&options),
+            Command::Commit(options) => done(commit::commit(&options)),
+            Command::Discard(options) => done(commit::discard(&options)),
             Command::Bare { file, keys } => done(bare::bare(&file, keys.session_keys.as_deref())),
             Command::Plug { file, socket, keys } => {
                 done(plug::plug(&file, &socket, keys.session_keys.as_deref()))

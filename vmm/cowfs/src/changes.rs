@@ -5,6 +5,7 @@
 mod directories;
 mod gone;
 mod links;
+mod moved;
 mod select;
 mod side;
 mod tree;
@@ -33,6 +34,8 @@ pub struct Comparison {
     /// Why the parent's files cannot be read: then every file of the layer counts as changed.
     pub parent: Option<OpenFailure>,
     pub(crate) tree: Tree,
+    /// Directories with a redirect to their own place, which is right only while that is there.
+    pub(crate) redundant: Vec<PathBuf>,
 }
 
 /// Something the space has otherwise than the parent.
@@ -55,6 +58,9 @@ pub struct Change {
     pub(crate) means: Means,
     /// The space's file, if it has several names.
     pub(crate) linked: Option<(u64, u64)>,
+    /// Files of the index that all other names of the parent's file stand for, or of those below
+    /// it that go with it.
+    pub(crate) groups: Vec<(u64, u64)>,
     /// The directory around it, as the lowers have its path.
     pub(crate) above: Vec<u8>,
     /// A directory of the upper, at this path, that is in the place of all the parent has there:
@@ -183,8 +189,9 @@ impl Config {
     /// The upper cannot be opened.
     pub fn compare(&self, progress: &mut dyn FnMut(u64)) -> Result<Comparison, OpenFailure> {
         let (tree, parent) = Tree::open(self)?;
-        let (changes, unreadable) = walk::compare(&tree, parent.is_some(), progress);
-        Ok(Comparison { changes, unreadable, parent, tree })
+        let walk::Found { changes, unreadable, redundant } =
+            walk::compare(&tree, parent.is_some(), progress);
+        Ok(Comparison { changes, unreadable, parent, tree, redundant })
     }
 }
 

@@ -199,9 +199,9 @@ impl OwnLayer {
     }
 }
 
-impl Plan<'_> {
+impl<'c> Plan<'c> {
     /// What is to be committed, by path.
-    pub fn changes(&self) -> &[&crate::Change] {
+    pub fn changes(&self) -> &[&'c crate::Change] {
         &self.changes
     }
 }

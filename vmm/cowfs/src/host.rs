@@ -54,6 +54,14 @@ pub(crate) fn random() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
+/// What the process takes off the permission bits of new files.
+pub(crate) fn umask() -> u32 {
+    // It can only be read by setting it; nothing is made before the space is open.
+    let mask = rustix::process::umask(Mode::empty());
+    rustix::process::umask(mask);
+    mask.bits()
+}
+
 /// The guest's view of a host error. The host's table of open files being full is ours: ENFILE.
 fn refused(errno: io::Errno) -> Errno {
     match errno {

@@ -20,8 +20,9 @@ impl Walk<'_, '_> {
         let (path, below) = (join(&at.path, name.as_bytes()), at.merged.path_below(name));
         let place = Place::new(UPPER, &stat);
         let mut merged = self.tree.layers.open_beside(&at.merged, name, place)?;
-        let is_moved = merged.redirected && *merged.below != *below;
-        if !is_moved && self.moved.contains(&below) {
+        let is_moved =
+            merged.redirected && (*merged.below != *below || self.moved.contains(&below));
+        if !merged.redirected && self.moved.contains(&below) {
             merged.lowers.clear();
         }
         let upper = Arc::new(merged.upper().try_clone()?);
@@ -72,14 +73,18 @@ impl Walk<'_, '_> {
             None => conflict = Some(Conflict::Gone),
         }
         let replaces = looked.lower.is_some().then_some(looked.below);
-        if replaces.is_some() && conflict.is_none() {
-            conflict = self.changed_below(&at.merged, looked.name, &looked.path, since);
+        let mut groups = Vec::new();
+        if replaces.is_some() {
+            let replaced = self.replaced(&at.merged, looked.name, &looked.path, since);
+            conflict = conflict.or(replaced.0);
+            groups = replaced.1;
         }
         let after = own.side(self.tree)?;
         let what = What::Renamed { from: path_of(&merged.below), parts };
         let means = Means::Redirect { whiteout: None, replaces };
         let below = merged.below.to_vec();
-        self.note(looked.path, below, what, (before, Some(after)), means).conflict = conflict;
+        let change = self.note(looked.path, below, what, (before, Some(after)), means);
+        (change.conflict, change.groups) = (conflict, groups);
         Ok(())
     }
 
@@ -110,9 +115,10 @@ impl Walk<'_, '_> {
             (None, Some(lower)) => {
                 let parts = Parts { kind: true, ..Parts::default() };
                 let before = Some(self.before(&lower)?);
-                let conflict = self.changed_below(&at.merged, name, &path, since);
+                let (conflict, groups) = self.replaced(&at.merged, name, &path, since);
                 let what = What::Changed(parts);
-                self.note(path, below, what, (before, after), Means::Name).conflict = conflict;
+                let change = self.note(path, below, what, (before, after), Means::Name);
+                (change.conflict, change.groups) = (conflict, groups);
             }
             (None, None) if self.blind && origin.is_some() => {}
             (None, None) => {

@@ -53,9 +53,9 @@ impl Walk<'_, '_> {
         let side = self.before(lower);
         let side = self.told(&path, side);
         let conflict = (lower.stat.changed > since).then_some(Conflict::Changed);
-        let linked = self.linked(lower);
+        let groups = self.group(lower).into_iter().collect();
         let change = self.note(path, below, What::Deleted, (side, None), means);
-        (change.conflict, change.linked) = (conflict, linked);
+        (change.conflict, change.groups) = (conflict, groups);
     }
 
     /// Notes all below the directory `name` of the parent as deleted with it.
@@ -65,6 +65,7 @@ impl Walk<'_, '_> {
             let lowers = layers.descend(&above.lowers, &above.below, name)?;
             Ok(layers.lower_directory(lowers, &above.path_below(name)))
         };
+        let here = self.here.clone();
         let first = descend(above, name);
         let Some(first) = self.told(top, first) else { return };
         let mut open = vec![(Rc::new(first), None::<Vec<u8>>, top.to_vec())];
@@ -94,16 +95,18 @@ impl Walk<'_, '_> {
                 }
             }
         }
+        self.here = here;
     }
 
-    /// Whether the parent changed what is at `name`, or below it, which the space replaced.
-    pub(super) fn changed_below(
+    /// What the parent did to what is at `name` and below it, which the space replaced, and the
+    /// groups of hard links in it.
+    pub(super) fn replaced(
         &mut self,
         above: &Merged,
         name: Name<'_>,
         path: &[u8],
         since: Time,
-    ) -> Option<Conflict> {
+    ) -> (Option<Conflict>, Vec<(u64, u64)>) {
         let count = self.changes.len();
         if let Ok(Some(lower)) = self.tree.lower(above, name) {
             let below = above.path_below(name);
@@ -111,11 +114,12 @@ impl Walk<'_, '_> {
             self.deleted(above, looked, lower, since, Means::Whiteout);
         }
         let replaced = self.changes.split_off(count);
-        replaced.into_iter().find_map(|change| change.conflict)
+        let conflict = replaced.iter().find_map(|change| change.conflict);
+        (conflict, replaced.into_iter().flat_map(|change| change.groups).collect())
     }
 
     /// The file of the index that the other names of a file of the parent stand for.
-    fn linked(&self, lower: &Thing) -> Option<(u64, u64)> {
+    pub(super) fn group(&self, lower: &Thing) -> Option<(u64, u64)> {
         if lower.stat.links < 2 || lower.stat.is_directory() {
             return None;
         }

@@ -1,8 +1,11 @@
 //! Which changes are meant by paths, and which cannot go without others.
 
+use super::walk::join;
 use super::{Change, Comparison, Means, What, is_below};
 use fuse::Errno;
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Why paths do not say what is to be done.
@@ -159,10 +162,9 @@ impl Comparison {
         let left: Vec<&Change> = self.changes.iter().filter(is_left).collect();
         let hidden: HashSet<&Path> =
             left.iter().filter_map(|change| change.hidden_by.as_deref()).collect();
-        let linked: BTreeMap<_, &Change> = left
+        let groups: BTreeMap<_, &Change> = left
             .iter()
-            .filter(|change| change.before.is_some())
-            .filter_map(|change| Some((change.linked?, *change)))
+            .flat_map(|change| change.groups.iter().map(|file| (file, *change)))
             .collect();
         let moved: Vec<(&[u8], &Change)> = left
             .iter()
@@ -179,10 +181,12 @@ impl Comparison {
             if let Some(whole) = change.hidden_by.as_deref().filter(|top| hidden.contains(top)) {
                 return Err(Unselectable::PartOf { path, whole: whole.to_owned() });
             }
-            if let Some(other) = change.linked.and_then(|file| linked.get(&file))
-                && change.before.is_some()
-            {
+            if let Some(other) = change.groups.iter().find_map(|file| groups.get(file)) {
                 return Err(Unselectable::Linked { path, other: other.path.clone() });
+            }
+            let natural = join(&change.above, change.path.file_name().map_or(b"", OsStr::as_bytes));
+            if let Some((_, other)) = moved.iter().find(|(from, _)| **from == *natural) {
+                return Err(Unselectable::MovedOut { path, other: other.path.clone() });
             }
             let takes = change.before.is_some_and(|side| side.kind == crate::FileKind::Directory);
             let out = |(from, _): &&(&[u8], &Change)| {

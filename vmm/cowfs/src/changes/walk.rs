@@ -24,7 +24,7 @@ pub(super) struct Entered {
 }
 
 /// The directory whose names are looked at.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Here {
     above: Vec<u8>,
     hidden_by: Option<PathBuf>,
@@ -43,6 +43,7 @@ pub(super) struct Walk<'t, 'p> {
     pub(super) tree: &'t Tree,
     pub(super) changes: Vec<Change>,
     unreadable: Vec<Unreadable>,
+    pub(super) redundant: Vec<PathBuf>,
     /// Nothing is known of the parent.
     pub(super) blind: bool,
     /// Directories of the parent that are elsewhere inside, by their paths.
@@ -54,21 +55,25 @@ pub(super) struct Walk<'t, 'p> {
     /// Copies without a file of the parent at their place: the change's number, the inode of
     /// what was copied, and when.
     strays: Vec<(usize, u64, Time)>,
-    here: Here,
+    pub(super) here: Here,
     looked: u64,
     progress: &'p mut dyn FnMut(u64),
 }
 
+/// What a walk found.
+pub(super) struct Found {
+    pub(super) changes: Vec<Change>,
+    pub(super) unreadable: Vec<Unreadable>,
+    pub(super) redundant: Vec<PathBuf>,
+}
+
 /// Compares all of the upper.
-pub(super) fn compare(
-    tree: &Tree,
-    blind: bool,
-    progress: &mut dyn FnMut(u64),
-) -> (Vec<Change>, Vec<Unreadable>) {
+pub(super) fn compare(tree: &Tree, blind: bool, progress: &mut dyn FnMut(u64)) -> Found {
     let mut walk = Walk {
         tree,
         changes: Vec::new(),
         unreadable: Vec::new(),
+        redundant: Vec::new(),
         blind,
         moved: HashSet::new(),
         left: HashMap::new(),
@@ -84,47 +89,13 @@ pub(super) fn compare(
         walk.find_links();
     }
     walk.settle();
-    let Walk { mut changes, mut unreadable, .. } = walk;
+    let Walk { mut changes, mut unreadable, redundant, .. } = walk;
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     unreadable.sort_by(|a, b| a.path.cmp(&b.path));
-    (changes, unreadable)
+    Found { changes, unreadable, redundant }
 }
 
 impl Walk<'_, '_> {
-    /// Notes which directories of the parent are elsewhere: their old places are no deletions.
-    fn find_moved(&mut self) {
-        let Ok(root) = self.tree.root.upper().try_clone() else { return };
-        let mut open = vec![(Rc::new(root), Vec::new(), Vec::new(), Vec::new())];
-        while let Some((above, name, mut path, mut below)) = open.pop() {
-            let here = if name.is_empty() {
-                above
-            } else {
-                let Ok(checked) = Name::new(&name) else { continue };
-                // What cannot be opened is said by the second walk.
-                let Ok(directory) = above.directory(checked, true) else { continue };
-                path = join(&path, &name);
-                below = join(&below, &name);
-                let marked = self.tree.layers.marks.is_opaque(&directory).unwrap_or(false);
-                if let (Ok(Some(redirect)), false) = (stored::redirect(&directory), marked)
-                    && redirect != below
-                {
-                    self.moved.insert(redirect.clone());
-                    below = redirect;
-                }
-                Rc::new(directory)
-            };
-            let mut names = Vec::new();
-            let _ = here.list(|name, _, kind| {
-                if kind == fuse::dirent::Dirent::DIRECTORY || kind == 0 {
-                    names.push(name.as_bytes().to_vec());
-                }
-            });
-            open.extend(
-                names.into_iter().map(|name| (Rc::clone(&here), name, path.clone(), below.clone())),
-            );
-        }
-    }
-
     fn all(&mut self) {
         let root = self.enter_root();
         let Some(root) = self.told(b"", root) else { return };
@@ -281,14 +252,16 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         let mut conflict = self.judge(&own, origin, &lower);
-        if let (None, true, Some(above)) = (conflict, lower.stat.is_directory(), above) {
-            let since = own.since();
-            conflict = self.changed_below(above, name, &path, since);
+        let mut groups: Vec<_> = self.group(&lower).into_iter().collect();
+        if let (true, Some(above)) = (lower.stat.is_directory(), above) {
+            let replaced = self.replaced(above, name, &path, own.since());
+            conflict = conflict.or(replaced.0);
+            groups = replaced.1;
         }
         let before = self.before(&lower)?;
         let sides = (Some(before), Some(after));
         let change = self.note(path, below, What::Changed(parts), sides, means);
-        (change.conflict, change.linked) = (conflict, linked);
+        (change.conflict, change.linked, change.groups) = (conflict, linked, groups);
         Ok(())
     }
 
@@ -373,6 +346,7 @@ impl Walk<'_, '_> {
             below,
             means,
             linked: None,
+            groups: Vec::new(),
             above: self.here.above.clone(),
             hidden_by: self.here.hidden_by.clone(),
             stamp: before.map(|(_, stamp)| stamp),

@@ -248,7 +248,7 @@ impl Parent {
         if directory.stat()?.mode & 0o7777 != mode {
             directory.set_mode(mode)?;
         }
-        Ok(())
+        directory.sync(false)
     }
 }
 

@@ -318,7 +318,9 @@ impl<'c> Planner<'_, 'c> {
             .flat_map(|change| [Some(&*change.path), change.hidden_by.as_deref()])
             .flatten()
             .collect();
-        let mut settle = Vec::new();
+        let redundant = self.compared.redundant.iter();
+        let mut settle: Vec<_> =
+            redundant.map(|path| Settle::Unmark(bytes_of(path).to_vec())).collect();
         let mut directories = BTreeSet::new();
         for change in changes {
             let path = bytes_of(&change.path).to_vec();
