@@ -32,14 +32,6 @@ pub(crate) fn user() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// What the process takes off the permission bits of new files.
-pub(crate) fn umask() -> u32 {
-    // It can only be read by setting it; nothing is made before the space is open.
-    let mask = rustix::process::umask(Mode::empty());
-    rustix::process::umask(mask);
-    mask.bits()
-}
-
 /// The further groups of the server's user.
 pub(crate) fn groups() -> Vec<u32> {
     let groups = rustix::process::getgroups().unwrap_or_default();
