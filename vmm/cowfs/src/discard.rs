@@ -102,16 +102,12 @@ impl OwnLayer {
     /// The files of the index whose names of the parent are all among the selected.
     pub(crate) fn keys_of(&self, selected: &[&Change]) -> BTreeSet<Arc<[u8]>> {
         let Some(index) = self.index() else { return BTreeSet::new() };
-        let files: HashSet<(u64, u64)> = selected
-            .iter()
-            .filter(|change| change.before.is_some())
-            .filter_map(|change| change.linked)
-            .collect();
+        let files: HashSet<(u64, u64)> =
+            selected.iter().flat_map(|change| change.groups.iter().copied()).collect();
         let is_selected = |key: &&Arc<[u8]>| {
             let stat = index.find(key).ok().flatten();
             stat.is_some_and(|stat| files.contains(&(stat.device, stat.inode)))
         };
-
         index.keys().filter(is_selected).cloned().collect()
     }
 
