@@ -1,9 +1,5 @@
 //! What a space changed: shown, committed, discarded; made through a mount by plain programs.
-#![expect(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    reason = "a test fails by panicking, and uses files as any program would"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ffi::OsStr;
 use std::fs;

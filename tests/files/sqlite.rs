@@ -38,10 +38,10 @@ fn writer(mounted: &Mounted, first: u64) -> (Child, u64) {
         sql += &format!("INSERT INTO rows VALUES({row},hex(randomblob(300)));SELECT {row};\n");
     }
     fs::write(&script, sql).unwrap();
-    // A line as soon as it is said.
+    // A line as soon as it is said. It ends at the first that fails: what failed may be there or not.
     let mut writer = mounted
         .program("stdbuf", "the package coreutils")
-        .args(["-oL", "sqlite3", "-batch", "rows.db"])
+        .args(["-oL", "sqlite3", "-bail", "-batch", "rows.db"])
         .stdin(File::open(&script).unwrap())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -186,7 +186,7 @@ impl State {
     fn show(&mut self, id: NodeId, stat: &Stat, wanted: Shown) -> Result<(), Errno> {
         if id == NodeId::ROOT {
             // On the host the upper stays closed to others, whatever is shown inside.
-            self.role.to_kept(wanted).keep(self.root.upper())?;
+            self.role.as_kept(wanted).keep(self.root.upper())?;
             self.nodes.node_mut(id).shown = Some(wanted);
             return Ok(());
         }
@@ -210,7 +210,7 @@ impl State {
         }
         let (directory, name) = self.directory_of(&at)?;
         if layered && (form.attribute || had) {
-            self.role.to_kept(wanted).keep(&directory.any(name)?)?;
+            self.role.as_kept(wanted).keep(&directory.any(name)?)?;
         }
         if let Some((uid, gid)) = self.owner_on_host(stat, &wanted, layered) {
             directory.set_owner(name, uid, gid)?;
@@ -234,7 +234,7 @@ impl State {
         let form = self.role.form(&wanted);
         let kept = layered && (form.attribute || self.nodes.get(id)?.shown.is_some());
         if kept {
-            self.role.to_kept(wanted).keep(file)?;
+            self.role.as_kept(wanted).keep(file)?;
         }
         if let Some((uid, gid)) = self.owner_on_host(stat, &wanted, layered) {
             file.set_owner(uid, gid)?;
@@ -273,7 +273,7 @@ impl State {
             if file.write(0, &target)? < target.len() {
                 return Err(Errno::ENOSPC);
             }
-            state.role.to_kept(wanted).keep(&file)?;
+            state.role.as_kept(wanted).keep(&file)?;
             let time = |time| Some(fuse::request::SetTime::At(time));
             file.set_times(time(stat.accessed), time(stat.modified))
         })?;

@@ -249,7 +249,7 @@ impl Config {
         let kept = Shown::read(&upper, stat.kind()).ok().flatten();
         // The upper's own root was made for nobody but the server.
         let shown = match (kept, layers.roots.first()) {
-            (Some(kept), _) => Some(role.from_kept(kept)),
+            (Some(kept), _) => Some(role.as_seen(kept)),
             (None, Some(lower)) => lower.directory.stat_self().ok().map(|stat| role.natural(&stat)),
             (None, None) => None,
         };

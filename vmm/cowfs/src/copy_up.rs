@@ -158,7 +158,7 @@ impl State {
         source: &Stat,
     ) -> Result<Option<Shown>, Errno> {
         if let (true, Some(file)) = (form.attribute, file) {
-            self.role.to_kept(*shown).keep(file)?;
+            self.role.as_kept(*shown).keep(file)?;
         }
         if let Some((uid, gid)) = form.owner {
             self.work.set_owner(name, uid, gid)?;

@@ -228,7 +228,7 @@ impl State {
             self.layers.marks.set_opaque(&directory.directory(name, true)?)?;
         }
         if form.attribute {
-            let kept = self.role.to_kept(making.shown);
+            let kept = self.role.as_kept(making.shown);
             match &file {
                 Some(file) => kept.keep(file)?,
                 None => kept.keep(&directory.any(name)?)?,

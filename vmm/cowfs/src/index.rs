@@ -70,11 +70,15 @@ impl Index {
 impl State {
     /// What a file of a lower is by the indexes of the layers above it.
     pub(crate) fn through_index(&self, mut found: Found) -> Result<Found, Errno> {
-        if found.place.layer == UPPER || found.stat.links < 2 || found.stat.is_directory() {
+        if found.place.layer == UPPER || found.stat.is_directory() {
             return Ok(found);
         }
         for layer in (UPPER..found.place.layer).rev() {
             let Some(Some(index)) = self.indexes.get(layer) else { continue };
+            // Not only for what has several names: the parent may have removed all but one.
+            if index.keys.is_empty() {
+                continue;
+            }
             let key = found.place.key();
             if index.keys.contains(&key)
                 && let Some(stat) = index.directory.stat(checked(&key))?

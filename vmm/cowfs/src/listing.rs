@@ -38,8 +38,8 @@ impl Listing {
     ) -> Result<Listing, Errno> {
         let mut listing = Listing::default();
         let mut seen: HashMap<Box<[u8]>, Option<usize>> = HashMap::new();
-        let disguises = merged.is_layered()
-            && merged.upper.as_ref().is_some_and(|upper| stored::has_disguises(upper));
+        let disguises =
+            merged.is_layered() && merged.upper.as_ref().is_some_and(stored::has_disguises);
         let layers = usize::from(merged.upper.is_some()) + merged.lowers.len();
         let lowers = merged.lowers.iter().map(|lower| (lower.place.layer, &*lower.directory));
         for (layer, directory) in merged.upper.iter().map(|dir| (merged.top, dir)).chain(lowers) {

@@ -232,7 +232,7 @@ impl State {
                 _ => merged.layer(place.layer)?.any(name)?,
             };
             seen.inode = Origin::read(&file)?.map_or(inode, |origin| origin.inode);
-            seen.shown = Shown::read(&file, kind)?.map(|kept| self.role.from_kept(kept));
+            seen.shown = Shown::read(&file, kind)?.map(|kept| self.role.as_seen(kept));
             seen.kind = seen.shown.map_or(kind, |shown| shown.kind);
             pure = kind == TYPE_DIRECTORY
                 && place.layer == UPPER

@@ -62,7 +62,7 @@ impl Role {
     }
 
     /// The attribute says what the guest sees; on the host its administrator is the user.
-    pub(crate) fn from_kept(&self, kept: Shown) -> Shown {
+    pub(crate) fn as_seen(&self, kept: Shown) -> Shown {
         match self.view {
             View::Guest => kept,
             View::Host => Shown {
@@ -74,7 +74,7 @@ impl Role {
     }
 
     /// The other way round.
-    pub(crate) fn to_kept(&self, shown: Shown) -> Shown {
+    pub(crate) fn as_kept(&self, shown: Shown) -> Shown {
         match self.view {
             View::Guest => shown,
             View::Host => Shown {
@@ -154,8 +154,8 @@ mod tests {
     fn the_administrator_inside_is_the_user_outside() {
         let host = Role { uid: 1000, gid: 1000, view: View::Host, umask: 0 };
         let kept = shown(TYPE_REGULAR, 0, 0o4755);
-        let on_host = host.from_kept(kept);
+        let on_host = host.as_seen(kept);
         assert_eq!(on_host.uid, 1000);
-        assert_eq!(host.to_kept(on_host), kept);
+        assert_eq!(host.as_kept(on_host), kept);
     }
 }

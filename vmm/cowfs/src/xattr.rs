@@ -83,7 +83,7 @@ impl State {
         if name.as_bytes().starts_with(b"system.") {
             return Err(Errno::EOPNOTSUPP);
         }
-        let kept = self.to_change(id)?;
+        let kept = self.changeable(id)?;
         let name = kept.name(name).ok_or(Errno::EPERM)?;
         kept.file.set_attribute(&name, value, flags)
     }
@@ -93,12 +93,12 @@ impl State {
         if name.as_bytes().starts_with(b"system.") {
             return Err(Errno::EOPNOTSUPP);
         }
-        let kept = self.to_change(id)?;
+        let kept = self.changeable(id)?;
         let name = kept.name(name).ok_or(Errno::ENODATA)?;
         kept.file.remove_attribute(&name)
     }
 
-    fn to_change(&mut self, id: NodeId) -> Result<Kept, Errno> {
+    fn changeable(&mut self, id: NodeId) -> Result<Kept, Errno> {
         match self.nodes.get(id)?.kind {
             TYPE_DIRECTORY => self.upper_directory(id).map(|_| ())?,
             TYPE_REGULAR => self.copy_up(id, u64::MAX)?,

@@ -156,7 +156,7 @@ impl Thing {
             return Ok(natural);
         }
         let kept = Shown::read(&self.opened()?, self.stat.kind())?;
-        Ok(kept.map_or(natural, |kept| tree.role.from_kept(kept)))
+        Ok(kept.map_or(natural, |kept| tree.role.as_seen(kept)))
     }
 
     /// What it was below when it was copied up.

@@ -155,7 +155,11 @@ impl Directory {
             match fs::openat2(&self.0, name, flags | EVER, mode, RESOLVE) {
                 // The kernel saw a rename race and asks to try again (openat2(2)).
                 Err(io::Errno::AGAIN | io::Errno::INTR) => {}
-                result => return result.map_err(refused),
+                result => {
+                    #[cfg(test)]
+                    super::opened::note(&result);
+                    return result.map_err(refused);
+                }
             }
         }
     }

@@ -46,6 +46,50 @@ fn a_directory_swapped_for_a_link_after_lookup_is_not_followed() {
 }
 
 #[test]
+fn nothing_outside_the_spaces_directories_is_ever_opened() {
+    let place = Place::new();
+    place.write("outside/secret", "secret");
+    place.write("lower/d/e/file", "text");
+    place.write("lower/f", "text");
+    symlink("../outside", place.path("lower/d/up")).unwrap();
+    symlink(place.path("outside"), place.path("lower/out")).unwrap();
+    let mut guest = place.guest();
+    let ((), opened) = crate::host::opened::watch(|| {
+        let mut swapped = false;
+        bolero::check!().with_iterations(3_000).for_each(|bytes: &[u8]| {
+            let mut answer = Vec::new();
+            guest.space.handle(&request_of(bytes), 4096, &mut answer);
+            // The parent swaps a directory for a link and back while the guest is at it.
+            if bytes.len() % 16 == 1 {
+                let (from, to) = if swapped { ("x", "d") } else { ("d", "x") };
+                if swapped {
+                    std::fs::remove_file(place.path("lower/d")).unwrap();
+                }
+                let path = |name| place.path(&format!("lower/{name}"));
+                std::fs::rename(path(from), path(to)).unwrap();
+                if !swapped {
+                    symlink(place.path("outside"), place.path("lower/d")).unwrap();
+                }
+                swapped = !swapped;
+            }
+        });
+        // Random messages end sessions as well.
+        guest.space.reset();
+        guest.init();
+        for path in ["d/e/file", "d/up/secret", "out/secret", "x/e/file", "f"] {
+            let _ = guest.read(path);
+            let _ = guest.append(path, "+");
+        }
+    });
+    assert!(opened.len() > 10, "something was opened: {opened:?}");
+    let roots = ["lower", "below", "upper", "work"].map(|name| place.path(name));
+    for path in opened {
+        assert!(roots.iter().any(|root| path.starts_with(root)), "{path:?} was opened");
+    }
+    assert_eq!(place.read("outside/secret"), "secret");
+}
+
+#[test]
 fn names_that_are_paths_are_refused() {
     let place = Place::new();
     let guest = place.guest();
