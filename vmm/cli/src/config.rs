@@ -5,6 +5,7 @@
 
 mod disk;
 mod keys;
+mod masks;
 mod overlay;
 mod policy;
 mod raw;
@@ -74,6 +75,8 @@ pub struct Config {
     pub overlay: Overlay,
     /// The directory of the parent that is seen inside; `None`: an empty file space.
     pub root: Option<PathBuf>,
+    /// Paths below the root that do not exist inside.
+    pub masks: Vec<PathBuf>,
     /// The space's disks, in the order in which it sees them.
     pub disks: Vec<Disk>,
 }
@@ -85,6 +88,8 @@ pub struct FilesConfig {
     pub name: SpaceName,
     /// The directory of the parent that is seen inside; `None`: an empty file space.
     pub root: Option<PathBuf>,
+    /// Paths below the root that do not exist inside.
+    pub masks: Vec<PathBuf>,
 }
 
 /// Names a space: 1 to 32 of `a-z`, `0-9`, `-`; so it is also a file name.

@@ -40,6 +40,7 @@ impl OwnFiles {
         let mounts = sys::fuse::mounts().unwrap_or_default();
         let config = cowfs::Config {
             view: View::Host,
+            masks: files.masks,
             hidden: mounts.into_iter().map(|mounted| mounted.directory).collect(),
             ..cowfs::Config::new(lowers.collect(), paths.upper(), paths.work())
         };

@@ -150,6 +150,7 @@ impl Spaces {
             memory_bytes,
             spin_us: config.guest_spin_us.unwrap_or(switch::DEFAULT_GUEST_SPIN_US),
             lowers: paths.lowers(root.as_deref()),
+            masks: config.masks,
             upper: paths.upper(),
             work: paths.work(),
             disks: disks.clone(),

@@ -226,6 +226,7 @@ fn start(
     let settings = Settings {
         name: files.name.to_string(),
         lowers: paths.lowers(files.root.as_deref()),
+        masks: files.masks.clone(),
         upper: paths.upper(),
         work: paths.work(),
         hidden: mounts.chain([directory.to_owned()]).collect(),

@@ -276,7 +276,10 @@ fn start_vcpu(
 
 fn open_files(settings: &Settings) -> Result<FileSpace, Failure> {
     let lowers = settings.lowers.iter().cloned().map(LowerLayer::Live).collect();
-    let config = Config::new(lowers, settings.upper.clone(), settings.work.clone());
+    let config = Config {
+        masks: settings.masks.clone(),
+        ..Config::new(lowers, settings.upper.clone(), settings.work.clone())
+    };
     FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
 }
 

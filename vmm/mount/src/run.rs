@@ -77,6 +77,7 @@ fn open(settings: &Settings, passing: &Arc<OnceLock<Device>>) -> Result<FileSpac
     let lowers = settings.lowers.iter().cloned().map(LowerLayer::Live).collect();
     let config = Config {
         view: View::Host,
+        masks: settings.masks.clone(),
         hidden: settings.hidden.clone(),
         notify: true,
         // Only root may hand files to the kernel.

@@ -15,6 +15,8 @@ pub struct Settings {
     pub name: String,
     /// What of the parent's tree is seen, topmost first; none for an empty tree.
     pub lowers: Vec<PathBuf>,
+    /// Paths from the root that do not exist inside.
+    pub masks: Vec<PathBuf>,
     /// The space's own layer.
     pub upper: PathBuf,
     /// Where files are staged, on the same file system as the upper.

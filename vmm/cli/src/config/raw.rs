@@ -8,6 +8,7 @@ use toml::Spanned;
 use switch::overlay::Limits;
 
 use super::disk::{self, RawDisk};
+use super::masks;
 use super::overlay::{Own, RawOverlay};
 use super::word::{Word, Words, parse_size};
 use super::{Config, FilesConfig, Keyed, Mistake, NotAName, Source, SpaceName, at};
@@ -93,14 +94,14 @@ impl File {
         let name = self.space.name(source, stem)?;
         let memory_bytes = self.space.convert(source)?;
         self.ports.convert(source)?;
-        let root = self.files.convert(source)?;
+        let (root, masks) = self.files.convert(source)?;
         let disks = disk::convert(source, self.disks)?;
         let spin_us = at_most_a_second(source, self.tuning.spin_us)?;
         let guest_spin_us = at_most_a_second(source, self.tuning.guest_spin_us)?;
         let limits = self.limits.convert(source)?;
         let own = Own { addresses: self.space.address, limits };
         let overlay = self.overlay.convert(source, own, keyed)?;
-        Ok(Config { name, memory_bytes, spin_us, guest_spin_us, overlay, root, disks })
+        Ok(Config { name, memory_bytes, spin_us, guest_spin_us, overlay, root, masks, disks })
     }
 }
 
@@ -115,20 +116,18 @@ pub(super) struct FilesAlone {
 
 impl FilesAlone {
     pub(super) fn convert(self, source: &Source<'_>, stem: &str) -> Result<FilesConfig, Mistake> {
-        Ok(FilesConfig { name: self.space.name(source, stem)?, root: self.files.convert(source)? })
+        let (root, masks) = self.files.convert(source)?;
+        Ok(FilesConfig { name: self.space.name(source, stem)?, root, masks })
     }
 }
 
 impl Files {
-    /// The directory of the parent that is seen inside.
-    fn convert(self, source: &Source<'_>) -> Result<Option<PathBuf>, Mistake> {
-        if let Some(mask) = &self.mask
-            && !mask.get_ref().is_empty()
-        {
-            let what = "masking is not available yet; choose a root that holds nothing secret and remove the field";
-            return Err(at(source, mask, what));
-        }
-        self.root.map(|root| absolute(source, root, "write the directory from / on")).transpose()
+    /// The directory of the parent that is seen inside, and what below it is not.
+    fn convert(self, source: &Source<'_>) -> Result<(Option<PathBuf>, Vec<PathBuf>), Mistake> {
+        let root = self.root.map(|root| absolute(source, root, "write the directory from / on"));
+        let root = root.transpose()?;
+        let masks = masks::convert(source, self.mask, root.as_deref())?;
+        Ok((root, masks))
     }
 }
 

@@ -24,6 +24,7 @@ fn settings(root: &Path) -> Settings {
         memory_bytes: 0,
         spin_us: 0,
         lowers: vec![root.join("lower")],
+        masks: Vec::new(),
         upper: root.join("upper"),
         work: root.join("work"),
         disks: Vec::new(),

@@ -16,6 +16,7 @@ fn settings(root: &Path) -> Settings {
     Settings {
         name: "red".into(),
         lowers: vec![root.join("lower")],
+        masks: Vec::new(),
         upper: root.join("upper"),
         work: root.join("work"),
         hidden: Vec::new(),
