@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use cli::lab::Lab;
 use cli::lab::service::Ended;
@@ -308,16 +308,23 @@ fn killed(lab: &Lab) {
     let view = tree(&red.directory);
     red.stop();
     let before = tree(&red.parent);
-    for pause_ms in [3, 6, 10, 15, 20, 30, 50, 90] {
+    let journal = lab.a.directory.join("state/spaces/red/work.commit");
+    for phase in ["phase stage", "phase take", "phase put", "phase clean"] {
         let mut command = lab.a.portspace(&["commit", "red"]);
-        let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(pause_ms));
+        let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+        // Perhaps it is over before it is seen to be there.
+        while child.try_wait().unwrap().is_none()
+            && !fs::read_to_string(&journal).is_ok_and(|text| text.contains(phase))
+        {
+            std::hint::spin_loop();
+        }
         let _ = child.kill();
         child.wait().unwrap();
         red.mount();
         let now = tree(&red.parent);
-        assert!(now == before || now == view, "killed after {pause_ms} ms: {:?}", now.keys());
-        assert_eq!(tree(&red.directory), view, "killed after {pause_ms} ms");
+        assert!(now == before || now == view, "killed in {phase}: {:?}", now.keys());
+        assert_eq!(tree(&red.directory), view, "killed in {phase}");
+        assert!(!journal.exists(), "killed in {phase}");
         red.stop();
         if now == view {
             break;

@@ -15,6 +15,7 @@ use switch::overlay::{DEFAULT_PORT, Encapsulation, Mode, Overlay};
 
 use crate::config::{Config, SpaceName};
 use crate::failure::{Failure, Outcome, While};
+use crate::files::OwnFiles;
 use crate::paths::{self, Paths, SpacePaths};
 use crate::processes::{Background, Given};
 use crate::vm::{self, Control};
@@ -210,6 +211,12 @@ impl Spaces {
         self.must_not_be_mounted(name)?;
         if !paths.state.exists() && !paths.runtime.exists() {
             return Err(not_running(name, &paths));
+        }
+        // What a killed commit left half done in the parent is not forgotten.
+        if let Ok(files) = OwnFiles::of(self, name)
+            && files.config.is_interrupted()
+        {
+            files.config.take().or_fail(|| format!("cannot remove space {name}"))?;
         }
         for directory in [&paths.runtime, &paths.state] {
             match fs::remove_dir_all(directory) {

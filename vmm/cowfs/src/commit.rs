@@ -1,6 +1,6 @@
 //! Committing what a space changed to its parent: all of it, or nothing.
 //!
-//! Copies are made beside their places, a journal in work says what is to be done, renames do
+//! Copies are made beside their places, a journal says what is to be done, renames do
 //! it. Whoever opens the layer next finishes what was interrupted, or undoes it.
 
 mod apply;
@@ -15,6 +15,7 @@ use crate::host::Directory;
 use crate::own::OwnLayer;
 use apply::{Parent, StepFailure};
 use fuse::Errno;
+pub(crate) use journal::Desk;
 use journal::{Journal, Phase};
 use std::path::PathBuf;
 
@@ -127,19 +128,19 @@ impl OwnLayer {
         let parent = Parent::open(&plan.journal.root)
             .map_err(|why| CommitFailure::Parent { path: path_of(&plan.journal.root), why })?;
         let mut journal = plan.journal.clone();
-        let staged = journal.write(&self.work).map_err(StepFailure::of(b"")).and_then(|()| {
+        let staged = journal.write(&self.desk).map_err(StepFailure::of(b"")).and_then(|()| {
             parent.make_stages(&journal)?;
             stage::stage(&plan, &parent, &mut journal)?;
             journal.phase = Phase::Take;
-            journal.write(&self.work).map_err(StepFailure::of(b""))
+            journal.write(&self.desk).map_err(StepFailure::of(b""))
         });
         if let Err(failure) = staged {
             // Nothing but our own directories is there: what cannot be removed now is later.
             journal.phase = Phase::Stage;
-            let _ = parent.remove_stages(&journal).and_then(|()| Journal::remove(&self.work));
+            let _ = parent.remove_stages(&journal).and_then(|()| Journal::remove(&self.desk));
             return Err(failure.into());
         }
-        if let Err(failure) = parent.forward(&mut journal, &self.work) {
+        if let Err(failure) = parent.forward(&mut journal, &self.desk) {
             return Err(match self.undo(&parent, &mut journal) {
                 Ok(()) => failure.into(),
                 Err(StepFailure::Host { path, why }) => CommitFailure::Interrupted { path, why },
@@ -155,10 +156,10 @@ impl OwnLayer {
     fn undo(&mut self, parent: &Parent, journal: &mut Journal) -> Result<(), StepFailure> {
         journal.back = true;
         // On a full disk the journal stays as it is, which is finished instead if we are killed.
-        let _ = journal.write(&self.work);
-        parent.back(journal, &self.work)?;
+        let _ = journal.write(&self.desk);
+        parent.back(journal, &self.desk)?;
         self.refresh(parent, journal);
-        let _ = parent.remove_stages(journal).and_then(|()| Journal::remove(&self.work));
+        let _ = parent.remove_stages(journal).and_then(|()| Journal::remove(&self.desk));
         Ok(())
     }
 
@@ -171,7 +172,7 @@ impl OwnLayer {
         }
         let removed = parent.map_or(Ok(()), |parent| parent.remove_stages(journal));
         match removed {
-            Ok(()) => committed.unsettled = Journal::remove(&self.work).err(),
+            Ok(()) => committed.unsettled = Journal::remove(&self.desk).err(),
             Err(_) => committed.left = journal.stage_paths(),
         }
         committed
@@ -181,7 +182,7 @@ impl OwnLayer {
     pub(crate) fn recover(&mut self) -> Result<Recovered, (PathBuf, std::io::Error)> {
         let io = crate::configuration::io_error;
         let work = self.config.work.clone();
-        let Some(mut journal) = Journal::read(&self.work).map_err(|why| (work, io(why)))? else {
+        let Some(mut journal) = Journal::read(&self.desk).map_err(|why| (work, io(why)))? else {
             return Ok(Recovered::Nothing);
         };
         let root = path_of(&journal.root);
@@ -201,11 +202,11 @@ impl OwnLayer {
         match journal.phase {
             Phase::Clean => {}
             Phase::Stage => {
-                let _ = open.remove_stages(&journal).and_then(|()| Journal::remove(&self.work));
+                let _ = open.remove_stages(&journal).and_then(|()| Journal::remove(&self.desk));
                 return Ok(Recovered::Undone);
             }
             Phase::Take | Phase::Put => {
-                if journal.back || open.forward(&mut journal, &self.work).is_err() {
+                if journal.back || open.forward(&mut journal, &self.desk).is_err() {
                     self.undo(open, &mut journal).map_err(failed)?;
                     return Ok(Recovered::Undone);
                 }
@@ -251,8 +252,9 @@ pub(crate) fn recover(
     upper: &Directory,
     work: &Directory,
 ) -> Result<Recovered, (PathBuf, std::io::Error)> {
-    let failed = |errno| (config.work.clone(), crate::configuration::io_error(errno));
+    let failed = |why| (config.work.clone(), why);
+    let io = |errno| failed(crate::configuration::io_error(errno));
     // The same open directory, and so the same lock.
-    let (upper, work) = (upper.try_clone().map_err(failed)?, work.try_clone().map_err(failed)?);
-    OwnLayer::of(config.clone(), upper, work).recover()
+    let (upper, work) = (upper.try_clone().map_err(io)?, work.try_clone().map_err(io)?);
+    OwnLayer::of(config.clone(), upper, work).map_err(failed)?.recover()
 }

@@ -95,7 +95,7 @@ pub(crate) struct Merged {
     /// The lowers are those of another path than the name's own.
     pub(crate) redirected: bool,
     /// Names of the lowers that are not seen.
-    masked: Vec<Box<[u8]>>,
+    pub(crate) masked: Vec<Box<[u8]>>,
 }
 
 impl Merged {
@@ -325,20 +325,6 @@ impl Layers {
         place: Place,
     ) -> Result<Merged, Errno> {
         self.open_through(parent, name, place, true)
-    }
-
-    /// A directory of lowers alone, whose path is `below`.
-    pub(crate) fn lower_directory(&self, lowers: Vec<Lower>, below: &[u8]) -> Merged {
-        Merged {
-            volume: Volume::Layered,
-            top: UPPER,
-            upper: None,
-            lowers,
-            opaque: false,
-            below: Arc::from(below),
-            redirected: true,
-            masked: self.masks.get(below).cloned().unwrap_or_default(),
-        }
     }
 
     fn open_through(

@@ -1,6 +1,7 @@
 //! A space's own layer in the hands of somebody who changes it: locked, and nobody serves it.
 
 use crate::changes::{Comparison, walk_down};
+use crate::commit::Desk;
 use crate::configuration::{Config, OpenFailure, clean, root};
 use crate::host::{Directory, Rename};
 use crate::index::Index;
@@ -13,6 +14,7 @@ pub struct OwnLayer {
     pub(crate) config: Config,
     pub(crate) upper: Directory,
     pub(crate) work: Directory,
+    pub(crate) desk: Desk,
     staged: u64,
 }
 
@@ -32,16 +34,30 @@ impl Config {
         let work = root("work", &self.work)?;
         let unclean = |source| OpenFailure::Unclean { path: self.work.clone(), source };
         clean(&work).map_err(unclean)?;
-        let mut own = OwnLayer::of(self.clone(), upper, work);
-        own.recover().map_err(|(path, source)| OpenFailure::Interrupted { path, source })?;
+        let interrupted = |(path, source)| OpenFailure::Interrupted { path, source };
+        let mut own = OwnLayer::of(self.clone(), upper, work)
+            .map_err(|why| interrupted((self.work.clone(), why)))?;
+        own.recover().map_err(interrupted)?;
         Ok(own)
+    }
+}
+
+impl Config {
+    /// Whether a commit of this layer was interrupted; [`Config::take`] finishes or undoes it.
+    pub fn is_interrupted(&self) -> bool {
+        Desk::beside(&self.work).is_ok_and(|desk| desk.has_journal())
     }
 }
 
 impl OwnLayer {
     /// The layer of directories that are locked already.
-    pub(crate) fn of(config: Config, upper: Directory, work: Directory) -> OwnLayer {
-        OwnLayer { config, upper, work, staged: 0 }
+    pub(crate) fn of(
+        config: Config,
+        upper: Directory,
+        work: Directory,
+    ) -> std::io::Result<OwnLayer> {
+        let desk = Desk::beside(&config.work)?;
+        Ok(OwnLayer { config, upper, work, desk, staged: 0 })
     }
 
     /// Compares the layer with the parent; `progress` is told how many files were looked at.

@@ -120,7 +120,7 @@ impl Walk<'_, '_> {
 
     /// The file of the index that the other names of a file of the parent stand for.
     pub(super) fn group(&self, lower: &Thing) -> Option<(u64, u64)> {
-        if lower.stat.links < 2 || lower.stat.is_directory() {
+        if lower.stat.is_directory() {
             return None;
         }
         let own = self.tree.indexed(&Place::new(UPPER, &lower.stat).key()).ok()?;

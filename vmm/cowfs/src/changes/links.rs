@@ -70,7 +70,7 @@ impl Walk<'_, '_> {
         if found.stat.is_directory() {
             return Ok(true);
         }
-        if found.place.layer == UPPER || found.stat.links < 2 {
+        if found.place.layer == UPPER {
             return Ok(false);
         }
         let key = found.place.key();

@@ -4,7 +4,7 @@ use super::Thing;
 use crate::configuration::{Config, OpenFailure};
 use crate::host::{Directory, Stat};
 use crate::index::Index;
-use crate::layer::{Found, Layers, Merged, UPPER};
+use crate::layer::{Found, Layers, Lower, Merged, UPPER, Volume};
 use crate::lookup::inode;
 use crate::node::checked;
 use crate::role::{Role, View};
@@ -63,7 +63,7 @@ impl Tree {
     fn thing(&self, merged: &Merged, name: Name<'_>, found: Found) -> Result<Thing, Errno> {
         let layer = found.place.layer;
         let key = found.place.key();
-        let links = found.stat.links > 1 && !found.stat.is_directory();
+        let links = !found.stat.is_directory();
         for above in (UPPER + 1..layer).filter(|_| links) {
             let Some(Some(index)) = self.indexes.get(above) else { continue };
             if let Some(stat) = index.find(&key)? {
@@ -111,6 +111,22 @@ impl Tree {
         let stat = directory.stat(name)?.ok_or(Errno::ENOENT)?;
         let name = Some(Arc::from(name.as_bytes()));
         Ok(Thing { directory: Arc::new(directory), name, stat, is_ours: true })
+    }
+}
+
+impl Layers {
+    /// A directory of lowers alone, whose path is `below`.
+    pub(crate) fn lower_directory(&self, lowers: Vec<Lower>, below: &[u8]) -> Merged {
+        Merged {
+            volume: Volume::Layered,
+            top: UPPER,
+            upper: None,
+            lowers,
+            opaque: false,
+            below: Arc::from(below),
+            redirected: true,
+            masked: self.masks.get(below).cloned().unwrap_or_default(),
+        }
     }
 }
 

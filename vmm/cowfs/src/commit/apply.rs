@@ -1,7 +1,7 @@
 //! The second half of a commit: renames, each of which can be told from its not being done, and
 //! undone.
 
-use super::journal::{Dress, Journal, Phase, Put, Redress, Take};
+use super::journal::{Desk, Dress, Journal, Phase, Put, Redress, Take};
 use super::plan::slot_name;
 use crate::changes::{Stamp, path_of, split};
 use crate::host::{Directory, Rename};
@@ -101,17 +101,13 @@ impl Parent {
     }
 
     /// Does what is left to do, up to [`Phase::Clean`].
-    pub(super) fn forward(
-        &self,
-        journal: &mut Journal,
-        work: &Directory,
-    ) -> Result<(), StepFailure> {
+    pub(super) fn forward(&self, journal: &mut Journal, desk: &Desk) -> Result<(), StepFailure> {
         let stages = self.open_stages(journal)?;
         if journal.phase == Phase::Take {
             for take in &journal.takes {
                 self.take(take, &stages[take.stage])?;
             }
-            self.enter(Phase::Put, journal, work, &stages)?;
+            self.enter(Phase::Put, journal, desk, &stages)?;
         }
         for put in &journal.puts {
             self.put(put, &stages[put.stage])?;
@@ -119,11 +115,11 @@ impl Parent {
         for Redress { path, old, new } in &journal.redress {
             self.redress(path, *old, *new).map_err(StepFailure::of(path))?;
         }
-        self.enter(Phase::Clean, journal, work, &stages)
+        self.enter(Phase::Clean, journal, desk, &stages)
     }
 
     /// Undoes what was done, so that the parent has what it had.
-    pub(super) fn back(&self, journal: &mut Journal, work: &Directory) -> Result<(), StepFailure> {
+    pub(super) fn back(&self, journal: &mut Journal, desk: &Desk) -> Result<(), StepFailure> {
         let stages = self.open_stages(journal)?;
         if matches!(journal.phase, Phase::Put | Phase::Clean) {
             for Redress { path, old, new } in journal.redress.iter().rev() {
@@ -133,7 +129,7 @@ impl Parent {
                 self.put_back(put, &stages[put.stage]).map_err(StepFailure::of(&put.path))?;
             }
             // A full disk does not keep what was taken from going back.
-            match self.enter(Phase::Take, journal, work, &stages) {
+            match self.enter(Phase::Take, journal, desk, &stages) {
                 Ok(()) => {}
                 Err(StepFailure::Host { why: Errno::ENOSPC | Errno::EDQUOT, .. }) => {}
                 Err(failure) => return Err(failure),
@@ -150,12 +146,12 @@ impl Parent {
         &self,
         phase: Phase,
         journal: &mut Journal,
-        work: &Directory,
+        desk: &Desk,
         stages: &[Directory],
     ) -> Result<(), StepFailure> {
         self.sync(stages)?;
         let was = std::mem::replace(&mut journal.phase, phase);
-        let written = journal.write(work).map_err(StepFailure::of(b""));
+        let written = journal.write(desk).map_err(StepFailure::of(b""));
         if written.is_err() {
             journal.phase = was;
         }

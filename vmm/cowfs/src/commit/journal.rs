@@ -1,17 +1,45 @@
-//! What a commit is about to do, in work, so that it can be finished or undone by the next who
-//! opens the layer.
+//! What a commit is about to do, so that it can be finished or undone by the next who opens the
+//! layer.
+//!
+//! It lies beside work: what serves a guest is locked into upper and work, and should it be
+//! taken over, it cannot leave orders for who is not.
 
 use crate::changes::Stamp;
 use crate::host::{Access, Directory, Rename};
 use fuse::{Errno, Name};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
 
-/// The journal's name in work.
-const JOURNAL: &[u8] = b"commit";
-/// Its name while it is written; such names are removed when the layer is opened.
-const NEW: &[u8] = b"#commit";
 /// Longest journal that is read, bytes.
 const LONGEST: u64 = 1 << 30;
+
+/// Where the journal of a layer is.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    directory: Directory,
+    name: Vec<u8>,
+    /// Its name while it is written.
+    new: Vec<u8>,
+}
+
+impl Desk {
+    /// Beside the directory `work`.
+    pub(crate) fn beside(work: &Path) -> std::io::Result<Desk> {
+        let work = std::path::absolute(work)?;
+        let (Some(above), Some(name)) = (work.parent(), work.file_name()) else {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        };
+        let named = |end: &[u8]| [name.as_bytes(), end].concat();
+        let directory = Directory::root(above)?;
+        Ok(Desk { directory, name: named(b".commit"), new: named(b".commit-new") })
+    }
+
+    /// Whether there is one: a commit was interrupted.
+    pub(crate) fn has_journal(&self) -> bool {
+        Name::new(&self.name).and_then(|name| self.directory.stat(name)).is_ok_and(|s| s.is_some())
+    }
+}
 
 /// How far a commit is. Each phase is written down before it begins, and what came before it is
 /// on disk by then.
@@ -103,30 +131,31 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Writes it down: all of it is there, or what was there before.
-    pub(crate) fn write(&self, work: &Directory) -> Result<(), Errno> {
-        let (new, journal) = (Name::new(NEW)?, Name::new(JOURNAL)?);
+    pub(crate) fn write(&self, desk: &Desk) -> Result<(), Errno> {
+        let Desk { directory, name, new } = desk;
+        let (name, new) = (Name::new(name)?, Name::new(new)?);
         let written = (|| {
-            if work.stat(new)?.is_some() {
-                work.remove(new)?;
+            if directory.stat(new)?.is_some() {
+                directory.remove(new)?;
             }
-            let file = work.create(new, 0o600)?;
+            let file = directory.create(new, 0o600)?;
             let text = self.text();
             if file.write(0, &text)? < text.len() {
                 return Err(Errno::ENOSPC);
             }
             file.sync(false)?;
-            work.rename(new, work, journal, Rename::Replace)
+            directory.rename(new, directory, name, Rename::Replace)
         })();
         if written.is_err() {
-            let _ = work.remove(new);
+            let _ = directory.remove(new);
         }
         written?;
-        work.sync()
+        directory.sync()
     }
 
     /// Reads it; `None` if no commit was interrupted.
-    pub(crate) fn read(work: &Directory) -> Result<Option<Journal>, Errno> {
-        let file = match work.file(Name::new(JOURNAL)?, Access::Read) {
+    pub(crate) fn read(desk: &Desk) -> Result<Option<Journal>, Errno> {
+        let file = match desk.directory.file(Name::new(&desk.name)?, Access::Read) {
             Err(Errno::ENOENT) => return Ok(None),
             file => file?,
         };
@@ -136,8 +165,8 @@ impl Journal {
     }
 
     /// Forgets it: the commit is over.
-    pub(crate) fn remove(work: &Directory) -> Result<(), Errno> {
-        match work.remove(Name::new(JOURNAL)?) {
+    pub(crate) fn remove(desk: &Desk) -> Result<(), Errno> {
+        match desk.directory.remove(Name::new(&desk.name)?) {
             Err(Errno::ENOENT) => Ok(()),
             removed => removed,
         }

@@ -244,17 +244,22 @@ impl<'c> Planner<'_, 'c> {
         let own = [&config.upper, &config.work].into_iter().chain(&config.hidden);
         let mut seen = own.filter_map(|own| own.canonicalize().ok());
         let held = seen.find(|own| own.starts_with(&here));
+        // The path may be of a redirect, which the guest wrote: slashes are where it likes.
+        let path = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+        let path = path.collect::<Vec<_>>().join(&b'/');
         let masked = config
             .masks
             .iter()
-            .find(|mask| is_below(bytes_of(mask.strip_prefix("/").unwrap_or(mask)), path));
+            .find(|mask| is_below(bytes_of(mask.strip_prefix("/").unwrap_or(mask)), &path));
         if let Some(held) = held.or_else(|| masked.cloned()) {
             self.refuse(change, Refusal::Holds(held));
         }
     }
 
     fn check_mount(&mut self, change: &Change, top: &Path) {
-        let top = self.compared.changes.iter().find(|change| change.path == top);
+        let changes = &self.compared.changes;
+        let top = changes.binary_search_by(|change| change.path.as_path().cmp(top));
+        let top = top.ok().and_then(|number| changes.get(number));
         let devices = (change.stamp, top.and_then(|top| top.stamp));
         if let (Some(stamp), Some(top)) = devices
             && stamp.device != top.device

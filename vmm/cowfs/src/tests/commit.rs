@@ -295,6 +295,11 @@ fn what_is_masked_hidden_or_elsewhere_is_refused_with_a_sentence() {
     let compared = own.compare(&mut |_| {}).unwrap();
     let Err(CommitFailure::Refused(refused)) = own.plan(&compared, &[], true) else { panic!() };
     assert!(refused.iter().any(|(_, why)| matches!(why, Refusal::Holds(_))), "{refused:?}");
+    let moved = crate::host::Directory::root(&place.path("upper/moved")).unwrap();
+    crate::stored::set_redirect(&moved, b"//home/").unwrap();
+    let odd = own.compare(&mut |_| {}).unwrap();
+    let refused = own.plan(&odd, &[], true);
+    assert!(refused.is_err(), "{refused:?}");
     assert_eq!(compared.parent.as_ref().map(|_| ()), None);
     drop(own);
     let mut sealed = config.clone();
