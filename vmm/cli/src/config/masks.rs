@@ -101,7 +101,9 @@ mod tests {
 
     fn masks(files: &str) -> Result<Vec<PathBuf>, String> {
         let text = format!("[files]\n{files}\n");
-        FilesConfig::parse("f.toml", "red", &text).map(|files| files.masks).map_err(|m| m.to_string())
+        FilesConfig::parse("f.toml", "red", &text)
+            .map(|files| files.masks)
+            .map_err(|m| m.to_string())
     }
 
     #[test]

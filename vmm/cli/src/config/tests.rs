@@ -132,8 +132,8 @@ fn each_mistake_is_named_with_file_line_field_and_remedy() {
         ),
         (
             "[space]",
-            "[files]\nmask = [\"~/.ssh\"]\n[space]",
-            "red.toml:2: [files] mask: masking is not available yet",
+            "[files]\nroot = \"/srv\"\nmask = [\"/etc/x\"]\n[space]",
+            "red.toml:3: [files] mask: \"/etc/x\" is not below the root /srv; write a path",
         ),
         (
             "[space]",
