@@ -1,10 +1,10 @@
 //! Open files and directories.
 
-use crate::host::{Access, File};
-use crate::layer::{Place, UPPER};
+use crate::host::{Access, File, Stat};
+use crate::layer::{Place, UPPER, Volume};
 use crate::listing::Listing;
 use crate::lookup;
-use crate::node::checked;
+use crate::node::{Orphan, checked};
 use crate::space::State;
 use fuse::dirent::{Dirent, ListingWriter};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
@@ -15,6 +15,9 @@ use std::sync::Arc;
 
 /// Most bytes of one READ.
 pub(crate) const MAX_READ: usize = 4 << 20;
+
+/// Files of lowers from so many bytes on are the kernel's to read.
+const LARGE: u64 = 1 << 20;
 
 /// A file the guest has open.
 #[derive(Clone, Debug)]
@@ -128,6 +131,7 @@ impl State {
         }
         let truncate = flags & open_flags::TRUNCATE != 0;
         let writable = truncate || flags & open_flags::ACCESS_MODE != open_flags::READ_ONLY;
+        self.keep_apart(id, writable)?;
         if writable {
             self.copy_up(id, if truncate { 0 } else { u64::MAX })?;
         }
@@ -152,21 +156,72 @@ impl State {
             }
         }
         let keep = self.attr_valid_ns(id, &stat) > 0;
-        Ok(self.add_file(id, file, writable, keep))
+        let passed = place.layer == UPPER || (!writable && self.is_passed(id, &stat));
+        let opened = self.add_file(id, file, writable, keep, passed);
+        if keep && !writable && opened.flags & Opened::PASSTHROUGH == 0 {
+            self.note_ahead(id, opened.handle, stat);
+        }
+        Ok(opened)
+    }
+
+    /// Whether the kernel is to read a file of a lower itself.
+    ///
+    /// Who has such a file open does not see what is written once it is copied up, as with
+    /// overlayfs: so only large files are, for which it counts, and none that is a lock.
+    fn is_passed(&mut self, id: NodeId, stat: &Stat) -> bool {
+        stat.size >= LARGE
+            && stat.links < 2
+            && self.at(id).is_ok_and(|at| at.parent.is_some() && at.volume() == Volume::Layered)
+    }
+
+    /// Sees to it that all who have a file open by the kernel's own means have the same.
+    ///
+    /// # Errors
+    /// ESTALE where the kernel still reads another for whoever opened it before: the client looks
+    /// the name up again, and finds the file under a new node.
+    fn keep_apart(&mut self, id: NodeId, writable: bool) -> Result<(), Errno> {
+        let node = self.nodes.get(id)?;
+        let Some((_, passed)) = node.backing() else { return Ok(()) };
+        if passed == node.place && (passed.layer == UPPER || !writable) {
+            return Ok(());
+        }
+        if node.orphan.is_none() {
+            let orphan = match node.place.layer {
+                UPPER => Orphan::Gone(self.stat(id)?),
+                _ => {
+                    let at = self.at(id)?;
+                    let merged = at.merged().ok_or(Errno::ESTALE)?;
+                    Orphan::Below(Arc::clone(merged), at.name.clone())
+                }
+            };
+            self.nodes.displaced(id);
+            for (directory, name) in self.nodes.get(id)?.names().to_vec() {
+                self.nodes.detach(directory, checked(&name));
+            }
+            self.nodes.node_mut(id).orphan = Some(orphan);
+        }
+        Err(Errno::ESTALE)
     }
 
     /// A new file, which nobody else has open.
     pub(crate) fn open_new(&mut self, id: NodeId, file: File) -> Opened {
-        self.add_file(id, file, true, true)
+        self.add_file(id, file, true, true, true)
     }
 
-    fn add_file(&mut self, node: NodeId, file: File, writable: bool, keep: bool) -> Opened {
-        let number = self.back(node, &file);
+    fn add_file(
+        &mut self,
+        node: NodeId,
+        file: File,
+        writable: bool,
+        keep: bool,
+        passed: bool,
+    ) -> Opened {
+        let number = self.back(node, &file, passed);
         self.nodes.opened(node);
-        let passed = self.nodes.get(node).is_ok_and(|node| node.was_passed());
+        let stale = self.nodes.get(node).is_ok_and(|node| node.was_passed());
         let flags = match number {
             Some(_) => Opened::PASSTHROUGH,
-            None if keep && !passed => Opened::KEEP_CACHE,
+            None if keep && !stale => Opened::KEEP_CACHE,
             None => 0,
         };
         let open = OpenFile { node, file: Arc::new(file), writable };
@@ -176,12 +231,11 @@ impl State {
 
     /// The number by which the kernel reads and writes the file itself, if it is to.
     ///
-    /// All handles of a file do, or none (Linux fs/fuse/iomode.c): the first decides. Files of
-    /// lowers do not: who reads one has to see what is written after copy-up.
-    fn back(&mut self, id: NodeId, file: &File) -> Option<i32> {
+    /// All handles of a file do, or none (Linux fs/fuse/iomode.c): the first decides.
+    fn back(&mut self, id: NodeId, file: &File, passed: bool) -> Option<i32> {
         let node = self.nodes.get(id).ok()?;
-        if node.is_open() || node.place.layer != UPPER {
-            return node.backing();
+        if node.is_open() || !passed {
+            return node.backing().map(|(number, _)| number);
         }
         let backing = self.backing.as_ref()?;
         if !self.session.has(fuse::session::capability::PASSTHROUGH) {

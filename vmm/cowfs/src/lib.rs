@@ -3,6 +3,7 @@
 //! [`FileSpace`] answers FUSE requests; the upper is a plain directory in overlayfs's format.
 //! Only `host` makes system calls.
 
+mod ahead;
 mod attributes;
 mod backing;
 mod bindings;
@@ -41,7 +42,7 @@ pub use discard::DiscardFailure;
 pub use layer::Crossing;
 pub use own::OwnLayer;
 pub use role::View;
-pub use space::{Counters, FileSpace, Notifications};
+pub use space::{Counters, FileSpace, Notifications, Tell};
 
 #[cfg(test)]
 mod tests;

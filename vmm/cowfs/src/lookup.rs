@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// For as long as the client likes: it is told of changes, or there are none. One day.
 const EVER_NS: u64 = 86_400_000_000_000;
 
+/// For the moment between two requests of a program that walks a tree.
+const MOMENT_NS: u64 = 100_000_000;
+
 /// Directories kept open, the least recently used ones closed first.
 #[derive(Debug)]
 pub(crate) struct OpenDirectories {
@@ -247,33 +250,33 @@ impl State {
         let node = &*self.nodes.node_mut(id);
         let own = node.place.layer == UPPER;
         let steady = self.watches.is_steady(directory);
-        let directory_itself = node.is_directory();
-        let name_valid = steady || own;
-        let attr_valid = match directory_itself {
-            true => name_valid && self.watches.is_steady(id),
-            false => own || (steady && stat.links < 2),
+        let attr_valid_ns = match node.is_directory() {
+            true if steady || own => self.directory_valid_ns(id, directory),
+            true => 0,
+            false => ever(own || (steady && stat.links < 2)),
         };
         let attr = self.attr(stat, id);
-        let ns = |valid| if valid { EVER_NS } else { 0 };
-        Entry {
-            node: id,
-            generation: 0,
-            name_valid_ns: ns(name_valid),
-            attr_valid_ns: ns(attr_valid),
-            attr,
+        Entry { node: id, generation: 0, name_valid_ns: ever(steady || own), attr_valid_ns, attr }
+    }
+
+    /// How long the attributes of the directory `id`, which is in `above`, may be believed.
+    fn directory_valid_ns(&self, id: NodeId, above: NodeId) -> u64 {
+        match self.watches.is_unopened(id) && self.watches.is_steady(above) {
+            true => MOMENT_NS,
+            false => ever(self.watches.is_steady(id)),
         }
     }
 
     /// How long the attributes of `id` may be believed, nanoseconds.
     pub(crate) fn attr_valid_ns(&self, id: NodeId, stat: &Stat) -> u64 {
         let Ok(node) = self.nodes.get(id) else { return 0 };
-        let valid = match (node.is_directory(), node.name()) {
-            (true, _) => self.watches.is_steady(id),
-            (false, _) if node.place.layer == UPPER => true,
-            (false, Some((parent, _))) => stat.links < 2 && self.watches.is_steady(parent),
-            (false, None) => false,
-        };
-        if valid { EVER_NS } else { 0 }
+        match (node.is_directory(), node.name()) {
+            (true, Some((parent, _))) => self.directory_valid_ns(id, parent),
+            (true, None) => ever(self.watches.is_steady(id)),
+            (false, _) if node.place.layer == UPPER => EVER_NS,
+            (false, Some((parent, _))) => ever(stat.links < 2 && self.watches.is_steady(parent)),
+            (false, None) => 0,
+        }
     }
 
     /// Where the file `id` is.
@@ -370,6 +373,10 @@ impl State {
             self.nodes.drop_unused(id);
         }
     }
+}
+
+fn ever(valid: bool) -> u64 {
+    if valid { EVER_NS } else { 0 }
 }
 
 /// Files of other devices are told apart in the upper bits.

@@ -29,8 +29,11 @@ pub(crate) struct Node {
     children: usize,
     /// Open handles.
     opens: usize,
-    /// The kernel's number of the file, while it is open and the kernel reads and writes it.
-    backing: Option<i32>,
+    /// The kernel's number of the file and where that is, while it is open and the kernel reads
+    /// and writes it.
+    backing: Option<(i32, Place)>,
+    /// The client was handed its bytes, and not told since that they changed.
+    pub(crate) stored: bool,
     /// It was made in this session and nobody gave it attributes: there are none to look for.
     pub(crate) bare: bool,
     /// The kernel has written it behind the client's cache.
@@ -68,8 +71,13 @@ impl Node {
         self.opens > 0
     }
 
-    pub(crate) fn backing(&self) -> Option<i32> {
+    pub(crate) fn backing(&self) -> Option<(i32, Place)> {
         self.backing
+    }
+
+    /// Whether nobody but one handle has it open.
+    pub(crate) fn is_open_once(&self) -> bool {
+        self.opens == 1
     }
 
     /// Whether pages the client's kernel cached may be older than the file.
@@ -171,7 +179,7 @@ impl Nodes {
         // 64 bits are never used up: a node id is never used again.
         self.next += 1;
         let (names, lookups, children, opens, orphan) = (Vec::new(), 0, 0, 0, None);
-        let (pure, bare, backing, passed) = (false, false, None, false);
+        let (pure, bare, backing, passed, stored) = (false, false, None, false, false);
         if kind != TYPE_DIRECTORY {
             self.places.insert(place, id);
         }
@@ -181,6 +189,7 @@ impl Nodes {
             children,
             opens,
             backing,
+            stored,
             bare,
             passed,
             place,
@@ -279,7 +288,7 @@ impl Nodes {
     /// The kernel knows the file by `number` until its last handle is closed.
     pub(crate) fn backed(&mut self, id: NodeId, number: i32) {
         let node = self.node_mut(id);
-        (node.backing, node.passed) = (Some(number), true);
+        (node.backing, node.passed) = (Some((number, node.place)), true);
     }
 
     /// Numbers of files that are closed, for whoever tells the kernel.
@@ -292,7 +301,7 @@ impl Nodes {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.opens -= 1;
             if node.opens == 0 {
-                self.unbacked.extend(node.backing.take());
+                self.unbacked.extend(node.backing.take().map(|(number, _)| number));
             }
             self.drop_unused(id);
         }

@@ -47,6 +47,9 @@ pub struct FileSpace {
     notifications: Option<Notifications>,
 }
 
+/// Takes a message for the client (`fuse_notify_code`).
+pub type Tell<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// Readable when the parent changed something the client may have cached.
 #[derive(Debug)]
 pub struct Notifications(Arc<Inotify>);
@@ -80,6 +83,8 @@ pub(crate) struct State {
     pub(crate) bindings: crate::bindings::Bindings,
     pub(crate) quota: Option<Arc<Quota>>,
     pub(crate) backing: Option<Arc<Backing>>,
+    /// What the request being served leaves to be handed over.
+    pub(crate) ahead: Option<crate::ahead::Ahead>,
 }
 
 /// What is done outside the lock: bytes, which wait for a disk.
@@ -131,6 +136,7 @@ impl FileSpace {
             bindings: opened.bindings,
             quota: opened.quota,
             backing,
+            ahead: None,
         };
         state.watch_root();
         state.bind_all().map_err(|(path, source)| OpenFailure::Bind { path, source })?;
@@ -156,7 +162,7 @@ impl FileSpace {
     /// Hands over messages for the client about what the parent changed (`fuse_notify_code`).
     ///
     /// The client may block each until a request is answered: nothing of the space is locked.
-    pub fn parent_changed(&self, send: &mut dyn FnMut(&[u8])) {
+    pub fn parent_changed(&self, send: Tell<'_>) {
         let messages = self.lock().parent_changed();
         messages.iter().for_each(|message| send(message));
     }
@@ -171,6 +177,18 @@ impl FileSpace {
     /// `reply` is cleared first; it stays empty if there is nothing to answer, and never gets
     /// more than `capacity` bytes.
     pub fn handle(&self, request: &[u8], capacity: usize, reply: &mut Vec<u8>) {
+        self.handle_telling(request, capacity, reply, None);
+    }
+
+    /// The same, with `tell` for messages to the client that go before the reply, if it takes
+    /// notifications and there are other threads that serve it meanwhile.
+    pub fn handle_telling(
+        &self,
+        request: &[u8],
+        capacity: usize,
+        reply: &mut Vec<u8>,
+        tell: Option<Tell<'_>>,
+    ) {
         reply.clear();
         let request = match Request::parse(request) {
             Ok(request) => request,
@@ -206,6 +224,10 @@ impl FileSpace {
             }
             let served = state.serve(&request, limit, reply);
             state.clean_up();
+            if let (Some(ahead), Some(tell)) = (state.ahead.take(), tell) {
+                drop(state);
+                self.hand_over(&ahead, tell);
+            }
             served
         });
         let served = if reply.len() > capacity { Err(Errno::EIO) } else { served };

@@ -71,6 +71,11 @@ impl Watches {
         self.directories.insert(id, Watched { watches: Vec::new(), steady: true });
     }
 
+    /// Whether nobody has looked into the directory yet.
+    pub(crate) fn is_unopened(&self, id: NodeId) -> bool {
+        !self.directories.contains_key(&id)
+    }
+
     /// Whether the client is told of every change of the directory's names.
     pub(crate) fn is_steady(&self, id: NodeId) -> bool {
         self.directories.get(&id).is_some_and(|watched| watched.steady)
@@ -142,7 +147,7 @@ impl State {
                 told.name(directory, name, !is_directory);
                 told.bytes(directory);
                 if let Some(child) = child {
-                    told.bytes(child);
+                    self.bytes_changed(child, told);
                 }
                 // Directories opened through this one may be others now.
                 if is_directory {
@@ -151,7 +156,7 @@ impl State {
             }
             Change::Bytes(name) => {
                 if let Some((_, Some(child))) = child(name) {
-                    told.bytes(child);
+                    self.bytes_changed(child, told);
                 }
             }
             Change::Attributes(name) => match child(name) {
@@ -168,6 +173,11 @@ impl State {
         }
     }
 
+    fn bytes_changed(&mut self, id: NodeId, told: &mut Told) {
+        self.nodes.node_mut(id).stored = false;
+        told.bytes(id);
+    }
+
     fn everything_may_have_changed(&mut self, told: &mut Told) {
         self.directories.clear();
         let directories: Vec<_> = self.watches.directories.keys().copied().collect();
@@ -175,7 +185,7 @@ impl State {
             told.bytes(directory);
             for (name, child) in self.nodes.names_in(directory) {
                 told.name(directory, crate::node::checked(&name), false);
-                told.bytes(child);
+                self.bytes_changed(child, told);
             }
         }
     }

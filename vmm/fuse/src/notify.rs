@@ -10,6 +10,8 @@ use alloc::vec::Vec;
 const INVAL_INODE: u32 = 2;
 /// `FUSE_NOTIFY_INVAL_ENTRY`.
 const INVAL_ENTRY: u32 = 3;
+/// `FUSE_NOTIFY_STORE`.
+const STORE: u32 = 4;
 /// `FUSE_EXPIRE_ONLY`.
 const EXPIRE_ONLY: u32 = 1 << 0;
 
@@ -38,6 +40,19 @@ pub fn inval_entry(out: &mut Vec<u8>, parent: NodeId, name: Name<'_>, expire_onl
     reply::finish(out);
 }
 
+/// Makes `out` a whole message: `data` is what `node` holds from its beginning on.
+///
+/// The client keeps it as if it had read it. (`struct fuse_notify_store_out`.)
+pub fn store(out: &mut Vec<u8>, node: NodeId, data: &[u8]) {
+    start(out, STORE);
+    out.put_u64(node.0);
+    out.put_u64(0);
+    out.put_u32(data.len() as u32);
+    out.put_u32(0);
+    out.extend_from_slice(data);
+    reply::finish(out);
+}
+
 fn start(out: &mut Vec<u8>, kind: u32) {
     reply::start(out, 0);
     out[4..8].copy_from_slice(&kind.to_le_bytes());
@@ -55,6 +70,18 @@ mod tests {
         expected.extend([5, 0, 0, 0, 0, 0, 0, 0]);
         expected.extend([0xff; 8]);
         expected.extend([0; 8]);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn bytes_are_stored_as_fuse_h_lays_it_out() {
+        let mut out = Vec::from([7; 3]);
+        store(&mut out, NodeId(5), b"abc");
+        let mut expected = Vec::from([43, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([5, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend([0; 8]);
+        expected.extend([3, 0, 0, 0, 0, 0, 0, 0]);
+        expected.extend(*b"abc");
         assert_eq!(out, expected);
     }
 

@@ -70,7 +70,10 @@ impl Worker {
             Err(error) if is_unmounted(&error) => return Ok(false),
             length => length?,
         };
-        self.space.handle(&self.request[..length], MOST, &mut self.reply);
+        let Worker { space, device, request, reply } = self;
+        // What the kernel does not know (ENOENT) it need not be handed.
+        let mut tell = |message: &[u8]| drop(device.write(message));
+        space.handle_telling(&request[..length], MOST, reply, Some(&mut tell));
         if self.reply.is_empty() {
             return Ok(true);
         }

@@ -8,6 +8,9 @@ use rustix::process::{Gid, Uid};
 use rustix::{fs, io};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// The smallest block of a disk.
+const BLOCK: u64 = 512;
+
 /// An open file of the host, or a directory for its attributes.
 #[derive(Debug)]
 pub(crate) struct File(OwnedFd);
@@ -55,6 +58,8 @@ impl File {
             };
             match read {
                 Ok(0) => break,
+                // Only the end of a file is not at the end of a block.
+                Ok(count) if !(at + count as u64).is_multiple_of(BLOCK) => break,
                 Ok(_) | Err(io::Errno::INTR) => {}
                 Err(errno) => return Err(refused(errno)),
             }
