@@ -10,6 +10,7 @@
 
 mod killed;
 mod mounted;
+mod overlay;
 mod packages;
 mod programs;
 mod random;
@@ -31,6 +32,7 @@ const TESTS: &[tests::Test] = &[
     ("fio reads back what it wrote", programs::fio),
     ("stress-ng finds no fault with files, names and links", programs::stress),
     ("a lower file written at random is what a copy of it becomes", random::lower_file),
+    ("a space answers as the kernel's union does", overlay::agree),
     ("fsx finds no fault with a file of the upper layer", suites::fsx_upper),
     ("fsx finds no fault with a file of the lower layer", suites::fsx_lower),
     ("pjdfstest finds no fault", suites::pjdfstest),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub(crate) const MAX_READ: usize = 4 << 20;
 
 /// Files of lowers from so many bytes on are the kernel's to read.
-const LARGE: u64 = 1 << 20;
+const LARGE: u64 = 4 << 20;
 
 /// A file the guest has open.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use crate::node::checked;
 use crate::space::State;
 use crate::stored;
 use fuse::{Errno, Name};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,30 +17,43 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Index {
     pub(crate) directory: Arc<Directory>,
-    keys: HashSet<Arc<[u8]>>,
+    /// The key of each file, and its inode on the host.
+    keys: HashMap<Arc<[u8]>, u64>,
+    /// The reverse.
+    inodes: HashMap<u64, Arc<[u8]>>,
 }
 
 impl Index {
     /// Opens the index at `path`, where there may be none yet.
     pub(crate) fn open(path: &Path) -> std::io::Result<Index> {
         let directory = Arc::new(Directory::root(path)?);
-        let mut keys = HashSet::new();
+        let mut keys: HashMap<Arc<[u8]>, u64> = HashMap::new();
         directory
-            .list(|name, _, _| {
-                keys.insert(Arc::from(name.as_bytes()));
+            .list(|name, inode, _| {
+                keys.insert(Arc::from(name.as_bytes()), inode);
             })
             .map_err(|errno| std::io::Error::from_raw_os_error(errno.number()))?;
-        Ok(Index { directory, keys })
+        let inodes = keys.iter().map(|(key, inode)| (*inode, Arc::clone(key))).collect();
+        Ok(Index { directory, keys, inodes })
     }
 
     /// Whether there is a file of this key.
     pub(crate) fn has(&self, key: &[u8]) -> bool {
-        self.keys.contains(key)
+        self.keys.contains_key(key)
+    }
+
+    /// The key of a file that has a name of its own besides, if it is in the index.
+    pub(crate) fn key_of(&self, stat: &Stat) -> Option<Arc<[u8]>> {
+        // What has one name is not: the index's is another.
+        if stat.links < 2 || stat.is_directory() {
+            return None;
+        }
+        self.inodes.get(&stat.inode).cloned()
     }
 
     /// The keys of all files.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<[u8]>> {
-        self.keys.iter()
+        self.keys.keys()
     }
 
     /// Adds the file `name` of `from`.
@@ -51,13 +64,17 @@ impl Index {
         key: &Arc<[u8]>,
     ) -> Result<(), Errno> {
         from.link(name, &self.directory, checked(key))?;
-        self.keys.insert(Arc::clone(key));
+        let stat = self.directory.stat(checked(key))?.ok_or(Errno::EIO)?;
+        self.keys.insert(Arc::clone(key), stat.inode);
+        self.inodes.insert(stat.inode, Arc::clone(key));
         Ok(())
     }
 
     fn remove(&mut self, key: &Arc<[u8]>) -> Result<(), Errno> {
         self.directory.remove(checked(key))?;
-        self.keys.remove(key);
+        if let Some(inode) = self.keys.remove(key) {
+            self.inodes.remove(&inode);
+        }
         Ok(())
     }
 
@@ -80,7 +97,7 @@ impl State {
                 continue;
             }
             let key = found.place.key();
-            if index.keys.contains(&key)
+            if index.keys.contains_key(&key)
                 && let Some(stat) = index.directory.stat(checked(&key))?
             {
                 found = Found { place: Place::new(layer, &stat), stat, indexed: Some(key) };

@@ -225,7 +225,10 @@ impl State {
     fn see(&self, merged: &Merged, name: Name<'_>, found: &Found) -> Result<(Seen, bool), Errno> {
         let (place, kind) = (found.place, found.stat.kind());
         let inode = self.inode(&found.stat);
-        let indexed = found.indexed.clone();
+        let indexed = found.indexed.clone().or_else(|| match (place.layer, &self.indexes[UPPER]) {
+            (UPPER, Some(index)) => index.key_of(&found.stat),
+            _ => None,
+        });
         let mut seen = Seen { place, kind, inode, shown: None, indexed };
         let mut pure = false;
         let keeps = matches!(kind, TYPE_DIRECTORY | TYPE_REGULAR);
