@@ -17,7 +17,7 @@ use crate::mounted::Mounted;
 use crate::random::Random;
 use crate::snapshot::Snapshot;
 
-const OPERATIONS: usize = 6_000;
+const OPERATIONS: usize = 20_000;
 
 /// Both trees are compared, and mounted anew, after so many.
 const EPOCH: usize = 400;
