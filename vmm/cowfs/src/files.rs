@@ -5,6 +5,7 @@ use crate::layer::{Place, UPPER};
 use crate::listing::Listing;
 use crate::lookup;
 use crate::node::checked;
+use crate::quota::Quota;
 use crate::space::State;
 use fuse::dirent::{Dirent, ListingWriter};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
@@ -146,7 +147,7 @@ impl State {
             if kill_set_id {
                 self.kill_set_id(id)?;
             }
-            match &self.quota {
+            match self.quota_of(id) {
                 Some(quota) => quota.truncate(&file, 0)?,
                 None => file.truncate(0)?,
             }
@@ -277,7 +278,8 @@ impl State {
             return Err(Errno::EFBIG);
         }
         let file = self.writable(handle, offset, false)?;
-        match &self.quota {
+        let node = self.handles.file(handle)?.node;
+        match self.quota_of(node) {
             Some(quota) => quota.allocate(&file, mode, offset, length),
             None => file.allocate(mode, offset, length),
         }
@@ -291,17 +293,21 @@ impl State {
         length: u64,
     ) -> Result<u32, Errno> {
         let from = self.readable(from, from_offset)?;
+        let node = self.handles.file(to)?.node;
         let to = self.writable(to, to_offset, false)?;
         // The reply has 32 bits for the count.
         let length = length.min(1 << 30);
-        if let Some(quota) = &self.quota {
-            quota.admit(length)?;
-        }
-        let copied = from.copy_range(from_offset, &to, to_offset, length)?;
-        if let Some(quota) = &self.quota {
-            quota.take(copied);
-        }
+        let copied = match self.quota_of(node) {
+            Some(quota) => quota.copy_range(&from, from_offset, &to, to_offset, length)?,
+            None => from.copy_range(from_offset, &to, to_offset, length)?,
+        };
         Ok(copied as u32)
+    }
+
+    /// The quota that counts the bytes of a file; what the parent shares is not the space's own.
+    pub(crate) fn quota_of(&self, id: NodeId) -> Option<Arc<Quota>> {
+        let own = self.nodes.get(id).is_ok_and(|node| node.place.layer == UPPER);
+        self.quota.clone().filter(|_| own)
     }
 
     /// OPENDIR.

@@ -25,6 +25,7 @@ mod remove;
 mod remove_all;
 mod rename;
 mod role;
+mod settings;
 mod space;
 mod stored;
 mod watch;
@@ -41,6 +42,7 @@ pub use discard::DiscardFailure;
 pub use layer::Crossing;
 pub use own::OwnLayer;
 pub use role::View;
+pub use settings::Settings;
 pub use space::{Counters, FileSpace, Notifications};
 
 #[cfg(test)]

@@ -280,7 +280,8 @@ impl State {
             }
             Operation::Write { handle, offset, data, kill_set_id } => {
                 let file = self.writable(handle, offset, kill_set_id)?;
-                Bytes::Write { file, offset, data, quota: self.quota.clone() }
+                let quota = self.quota_of(self.handles.file(handle)?.node);
+                Bytes::Write { file, offset, data, quota }
             }
             Operation::FSync { handle, data_only } => {
                 let file = self.file_to_sync(handle)?;

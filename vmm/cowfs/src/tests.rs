@@ -7,6 +7,7 @@ mod discard;
 mod guest;
 mod hostile;
 mod model;
+mod seen;
 
 use crate::{LowerLayer, OpenFailure};
 use fuse::request::{SetAttr, SetTime, open_flags, rename_flags};

@@ -268,7 +268,8 @@ fn step(guest: &mut Guest, tree: &mut Tree, (operation, first, second): (u8, u8,
     assert_eq!(ours, expected, "{}", told((operation, first, second)));
 }
 
-fn run(operations: &[(u8, u8, u8)]) {
+/// Every so many operations the upper is sealed, if ever: what is seen stays the same.
+fn run(operations: &[(u8, u8, u8)], sealed: usize) {
     let (place, mut tree) = (Place::new(), Tree::default());
     parent(&place, &mut tree);
     let before = both(&place);
@@ -277,7 +278,12 @@ fn run(operations: &[(u8, u8, u8)]) {
     for (index, operation) in operations.iter().enumerate() {
         step(&mut guest, &mut tree, *operation);
         assert_eq!(seen(&mut guest), tree.seen(), "after {}", told(*operation));
-        if index % 16 == 15 {
+        if index % sealed == sealed - 1 {
+            drop(guest);
+            place.seal();
+            guest = place.guest();
+            assert_eq!(seen(&mut guest), tree.seen(), "sealed after {}", told(*operation));
+        } else if index % 16 == 15 {
             guest = guest.restart(&place);
         }
     }
@@ -293,7 +299,16 @@ fn any_operations_agree_with_a_tree_in_memory() {
         .with_iterations(60)
         .with_max_len(300)
         .with_type::<Vec<(u8, u8, u8)>>()
-        .for_each(|operations| run(operations));
+        .for_each(|operations| run(operations, usize::MAX));
+}
+
+#[test]
+fn any_operations_in_a_chain_agree_with_a_tree_in_memory() {
+    bolero::check!()
+        .with_iterations(60)
+        .with_max_len(300)
+        .with_type::<(u8, Vec<(u8, u8, u8)>)>()
+        .for_each(|(every, operations)| run(operations, 3 + usize::from(every % 16)));
 }
 
 #[test]
@@ -311,5 +326,6 @@ fn a_long_life_agrees_with_a_tree_in_memory() {
             (bytes[2], bytes[4], bytes[6])
         })
         .collect();
-    run(&operations);
+    run(&operations, usize::MAX);
+    run(&operations, 40);
 }
