@@ -136,7 +136,8 @@ impl State {
                 if open.node != id || !open.writable {
                     return Err(Errno::EBADF);
                 }
-                Arc::clone(&open.file)
+                self.copy_up(id, size)?;
+                Arc::clone(&self.handles.file(handle)?.file)
             }
             None => {
                 self.copy_up(id, size)?;

@@ -223,11 +223,13 @@ impl State {
         if offset > i64::MAX as u64 {
             return Err(Errno::EFBIG);
         }
-        let (node, file) = (open.node, Arc::clone(&open.file));
+        let node = open.node;
+        // Its layer may have been sealed since it was opened.
+        self.copy_up(node, u64::MAX)?;
         if kill_set_id {
             self.kill_set_id(node)?;
         }
-        Ok(file)
+        Ok(Arc::clone(&self.handles.file(handle)?.file))
     }
 
     /// The file of an FSYNC, whose names are synced now if it is new in the upper.

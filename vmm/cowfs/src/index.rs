@@ -34,6 +34,11 @@ impl Index {
         Ok(Index { directory, keys })
     }
 
+    /// A new index.
+    pub(crate) fn new(directory: Directory) -> Index {
+        Index { directory: Arc::new(directory), keys: HashSet::new() }
+    }
+
     /// Whether there is a file of this key.
     pub(crate) fn has(&self, key: &[u8]) -> bool {
         self.keys.contains(key)

@@ -235,6 +235,32 @@ impl Nodes {
         self.detach(directory, name);
     }
 
+    /// The name of a file that the kernel reads and writes itself, if there is any.
+    pub(crate) fn passed(&self) -> Option<Arc<[u8]>> {
+        let node = self.nodes.values().find(|node| node.backing.is_some())?;
+        Some(node.name().map_or_else(|| Arc::from(&b"a removed file"[..]), |(_, name)| name))
+    }
+
+    /// All files but those in work are one layer lower now.
+    pub(crate) fn sink(&mut self) {
+        for node in self.nodes.values_mut() {
+            match &mut node.orphan {
+                Some(Orphan::InWork(_)) => continue,
+                Some(Orphan::Below(merged, _)) => *merged = Arc::new(merged.sunk()),
+                Some(Orphan::Gone(_)) | None => {}
+            }
+            node.place = node.place.sunk();
+            // What is in it may come to be in two layers.
+            node.pure = false;
+        }
+        let nodes = &self.nodes;
+        let places = self.places.drain().map(|(place, id)| {
+            let now = nodes.get(&id).map_or(place, |node| node.place);
+            (now, id)
+        });
+        self.places = places.collect();
+    }
+
     /// The file is at another place now: it was copied up.
     pub(crate) fn moved(&mut self, id: NodeId, place: Place) {
         let node = self.node_mut(id);

@@ -130,6 +130,11 @@ impl Quota {
         self.used.fetch_add(bytes as i64, Ordering::Relaxed);
     }
 
+    /// So much is used, whatever was before.
+    pub(crate) fn restart(&self, bytes: u64) {
+        self.used.store(bytes as i64, Ordering::Relaxed);
+    }
+
     /// Shows the bound as the size of the file system, if the host's is not smaller.
     pub(crate) fn narrow(&self, stat: &mut StatFs) {
         let unit = u64::from(stat.fragment_size.max(1));

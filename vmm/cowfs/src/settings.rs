@@ -16,6 +16,9 @@ pub struct Settings {
     pub upper: PathBuf,
     /// Where files are staged, on the same file system as the upper.
     pub work: PathBuf,
+    /// The directory around the upper, in which another takes its place when it is sealed, and
+    /// the one to which it goes then; `None`: it never is while it is served.
+    pub sealing: Option<(PathBuf, PathBuf)>,
     /// Paths from the root that do not exist inside.
     pub masks: Vec<PathBuf>,
     /// Directories of the host that nothing shows, wherever they come to be.
@@ -35,6 +38,7 @@ impl Settings {
             lowers,
             upper,
             work,
+            sealing: None,
             masks: Vec::new(),
             private: Vec::new(),
             crossing: Crossing::All,
@@ -45,7 +49,7 @@ impl Settings {
 
     /// The file space's configuration; what is not about files has its defaults.
     pub fn config(&self) -> Config {
-        let Settings { lowers, upper, work, masks, private, crossing, bindings, quota } =
+        let Settings { lowers, upper, work, masks, private, crossing, bindings, quota, .. } =
             self.clone();
         Config { masks, private, crossing, bindings, quota, ..Config::new(lowers, upper, work) }
     }
@@ -59,12 +63,14 @@ impl Settings {
             };
             [Some(lower.path()), index].into_iter().flatten()
         });
-        layers.chain(self.bound(false)).collect()
+        let sealed = self.sealing.iter().map(|(_, layers)| &**layers);
+        layers.chain(sealed).chain(self.bound(false)).collect()
     }
 
     /// The paths it has to read and to write.
     pub fn written(&self) -> Vec<&Path> {
-        [&*self.upper, &*self.work].into_iter().chain(self.bound(true)).collect()
+        let upper = self.sealing.as_ref().map_or(&self.upper, |(room, _)| room);
+        [&**upper, &*self.work].into_iter().chain(self.bound(true)).collect()
     }
 
     fn bound(&self, write: bool) -> impl Iterator<Item = &Path> {

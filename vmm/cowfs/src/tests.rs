@@ -7,6 +7,7 @@ mod discard;
 mod guest;
 mod hostile;
 mod model;
+mod reseat;
 mod seen;
 
 use crate::{LowerLayer, OpenFailure};

@@ -65,6 +65,17 @@ impl Place {
         std::fs::create_dir(self.path("upper")).unwrap();
     }
 
+    /// The same while `guest` goes on.
+    pub(super) fn seal_under(&self, guest: &Guest) {
+        let layer = self.path(&format!("layer{}", self.sealed().len()));
+        std::fs::create_dir(self.path("next")).unwrap();
+        let held = guest.space.hold(&self.path("next")).unwrap();
+        std::fs::rename(self.path("work/index"), layer.with_extension("index")).unwrap();
+        std::fs::rename(self.path("upper"), &layer).unwrap();
+        std::fs::rename(self.path("next"), self.path("upper")).unwrap();
+        held.renew().unwrap();
+    }
+
     /// What was sealed, topmost first.
     fn sealed(&self) -> Vec<LowerLayer> {
         let layers = (0..).map(|number| self.path(&format!("layer{number}")));
