@@ -5,9 +5,11 @@
     reason = "a test fails by panicking, and uses files as any program would"
 )]
 
+mod chains;
 mod ends;
 mod files;
 mod refused;
+mod seen;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -21,6 +23,9 @@ const TESTS: &[Test] = &[
     ("a space that sees the mount's directory does not see itself", files::itself),
     ("a space's machine and its mount see the same files", files::machine),
     ("files of many threads at once are whole", files::at_once),
+    ("what is seen, shared and injected is configuration", seen::configured),
+    ("portspace's own directories are never seen", seen::not_its_own),
+    ("a child has its parent's files, and neither sees what the other writes", chains::apart),
     ("umount ends the mount process, and it can be mounted again", ends::unmounted),
     ("Ctrl-C unmounts what stays in the foreground", ends::interrupted),
     ("stop ends a mount that is in use", ends::stopped),
@@ -81,7 +86,7 @@ impl<'a> Mounts<'a> {
 
     /// A path in the space's own layer.
     fn upper(&self, path: &str) -> PathBuf {
-        self.lab.a.directory.join("state/spaces/red/upper").join(path)
+        self.lab.a.directory.join("state/spaces/red/own/upper").join(path)
     }
 
     /// The mount process.

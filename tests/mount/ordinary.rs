@@ -28,7 +28,7 @@ mkdir mnt/directory && mv mnt/new mnt/directory/moved
 [ "$(cat parent/notes)" = "the parent's" ]
 "$portspace" ls | grep -q mounted
 fusermount3 -u mnt
-[ "$(cat state/spaces/red/upper/directory/moved)" = mine ]
+[ "$(cat state/spaces/red/own/upper/directory/moved)" = mine ]
 for attempt in 1 2 3 4 5 6 7 8 9 10; do "$portspace" mount red mnt >/dev/null && break; sleep 0.1; done
 [ "$(cat mnt/notes)" = changed ]
 "$portspace" stop red | grep -q 'no longer mounted'

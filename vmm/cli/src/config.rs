@@ -4,12 +4,13 @@
 //! line, section, field, what is wrong and what to do.
 
 mod disk;
+mod files;
 mod keys;
-mod masks;
 mod overlay;
 mod policy;
 mod raw;
 mod sa;
+mod secrets;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,12 @@ mod traffic;
 mod word;
 
 pub use disk::Disk;
+pub use files::{Bind, Content, Files, Injected};
 pub(crate) use traffic::protocol_name;
 pub(crate) use word::parse_size;
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use switch::overlay::{Overlay, SaPair};
 use toml::Spanned;
@@ -65,6 +67,8 @@ pub enum Mistake {
 pub struct Config {
     /// The space's name.
     pub name: SpaceName,
+    /// The space it is made from; `None`: the host.
+    pub parent: Option<SpaceName>,
     /// Guest memory, bytes; whole pages.
     pub memory_bytes: u64,
     /// Longest spin of the switch or of a bare endpoint before it sleeps, microseconds.
@@ -73,10 +77,8 @@ pub struct Config {
     pub guest_spin_us: Option<u32>,
     /// What the space is bound to.
     pub overlay: Overlay,
-    /// The directory of the parent that is seen inside; `None`: an empty file space.
-    pub root: Option<PathBuf>,
-    /// Paths below the root that do not exist inside.
-    pub masks: Vec<PathBuf>,
+    /// What of the host is seen inside.
+    pub files: Files,
     /// The space's disks, in the order in which it sees them.
     pub disks: Vec<Disk>,
 }
@@ -86,10 +88,10 @@ pub struct Config {
 pub struct FilesConfig {
     /// The space's name.
     pub name: SpaceName,
-    /// The directory of the parent that is seen inside; `None`: an empty file space.
-    pub root: Option<PathBuf>,
-    /// Paths below the root that do not exist inside.
-    pub masks: Vec<PathBuf>,
+    /// The space it is made from; `None`: the host.
+    pub parent: Option<SpaceName>,
+    /// What of the host is seen inside.
+    pub files: Files,
 }
 
 /// Names a space: 1 to 32 of `a-z`, `0-9`, `-`; so it is also a file name.

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use cowfs::{LowerLayer, Unreadable, View, shown};
+use cowfs::{Unreadable, View, shown};
 
-use crate::config::{FilesConfig, SpaceName};
+use crate::config::{Files, FilesConfig, SpaceName};
 use crate::failure::{Failure, Outcome, While};
 use crate::lifecycle::Spaces;
+use crate::lineage::{Lineage, settle};
+use crate::locks;
 use crate::progress::Progress;
+use crate::seen;
 
 /// Files that are looked at between two words about it.
 const STRIDE: u64 = 1000;
@@ -18,6 +21,8 @@ pub(crate) struct OwnFiles {
     pub(crate) name: SpaceName,
     /// The parent's directory; `None` if the space sees nothing of the parent.
     pub(crate) root: Option<PathBuf>,
+    /// The layers between, if there are any.
+    pub(crate) lineage: Option<Lineage>,
     pub(crate) config: cowfs::Config,
 }
 
@@ -36,19 +41,30 @@ impl OwnFiles {
         }
         let files = FilesConfig::read(&kept, Some(name))
             .or_fail(|| "the configuration cannot be used".to_owned())?;
-        let lowers = paths.lowers(files.root.as_deref()).into_iter().map(LowerLayer::Live);
+        // Nothing of what is bound is the space's own, wherever that has gone.
+        let files = Files { binds: Vec::new(), ..files.files };
+        if !locks::is_held(&paths.lock())? && spaces.mounted(name)?.is_none() {
+            settle(&spaces.paths, &paths)?;
+        }
+        let lineage = Lineage::read(&spaces.paths, &paths)?;
+        let seen = seen::settings(&spaces.paths, &paths, &files, lineage.as_ref())?;
+        let root =
+            lineage.as_ref().map_or(files.root.clone(), |lineage| lineage.files(&files).root);
         let mounts = sys::fuse::mounts().unwrap_or_default();
         let config = cowfs::Config {
             view: View::Host,
-            masks: files.masks,
             hidden: mounts.into_iter().map(|mounted| mounted.directory).collect(),
-            ..cowfs::Config::new(lowers.collect(), paths.upper(), paths.work())
+            ..seen.config()
         };
-        Ok(OwnFiles { name: name.clone(), root: files.root, config })
+        Ok(OwnFiles { name: name.clone(), root, lineage, config })
     }
 
     /// What the parent is called in sentences.
     pub(crate) fn parent(&self) -> String {
+        let parent = self.lineage.as_ref().and_then(Lineage::parent);
+        if let Some(parent) = parent {
+            return format!("space {parent}");
+        }
         match &self.root {
             Some(root) => root.display().to_string(),
             None => "an empty directory".to_owned(),

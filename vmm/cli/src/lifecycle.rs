@@ -19,7 +19,7 @@ use crate::files::OwnFiles;
 use crate::paths::{self, Paths, SpacePaths};
 use crate::processes::{Background, Given};
 use crate::vm::{self, Control};
-use crate::{link, locks, mounting};
+use crate::{link, locks, mounting, seen};
 
 /// Longest wait for a VM to be ready.
 const BOOT_PATIENCE: Duration = Duration::from_secs(15);
@@ -98,7 +98,7 @@ impl Spaces {
     pub(crate) fn up(&self, file: &Path, config: Config) -> Outcome<Status> {
         let name = config.name.clone();
         let paths = self.paths.space(&name);
-        if let Some(root) = &config.root {
+        if let Some(root) = &config.files.root {
             fs::read_dir(root).or_fail(|| {
                 format!("{}: [files] root: {} cannot be listed", file.display(), root.display())
             })?;
@@ -119,6 +119,7 @@ impl Spaces {
                 // It never ran: there is nothing of it to keep, nor to list.
                 let _ = fs::remove_dir_all(&paths.runtime);
                 let _ = fs::remove_dir_all(&paths.state);
+                let _ = self.sweep_layers();
             }
         }
         started.map_err(|error| Failure::because(format!("cannot start space {name}"), error))
@@ -133,10 +134,13 @@ impl Spaces {
         control: &Control,
     ) -> Outcome<Status> {
         paths.keep(file)?;
+        let lineage = self.lineage(&config.name, config.parent.as_ref())?;
+        seen::give(paths, &config.files)?;
+        let files = seen::settings(&self.paths, paths, &config.files, Some(&lineage))?;
         let (address, peer) = (config.overlay.local, config.overlay.peer);
         let (addresses, asked) = (inside(&config.overlay), asked(&config.overlay));
         let memory_bytes = config.memory_bytes;
-        let root = config.root.clone();
+        let root = lineage.files(&config.files).root;
         let disks = disks(&config, paths)?;
         let spin_us = config.spin_us.unwrap_or(switch::DEFAULT_SPIN_US);
         reachable(&config.overlay)?;
@@ -150,10 +154,7 @@ impl Spaces {
             mtu: attached.mtu,
             memory_bytes,
             spin_us: config.guest_spin_us.unwrap_or(switch::DEFAULT_GUEST_SPIN_US),
-            lowers: paths.lowers(root.as_deref()),
-            masks: config.masks,
-            upper: paths.upper(),
-            work: paths.work(),
+            files,
             disks: disks.clone(),
         };
         let settings = VmSettings { control: paths.control()?, machine: settings };
@@ -226,7 +227,8 @@ impl Spaces {
                 _ => {}
             }
         }
-        Ok(())
+        // Those of its layers that other spaces are made from stay until the last of them goes.
+        self.sweep_layers()
     }
 
     fn must_not_be_mounted(&self, name: &SpaceName) -> Outcome<()> {

@@ -19,6 +19,7 @@ use crate::lifecycle::Spaces;
 use crate::locks;
 use crate::paths::{self, SpacePaths};
 use crate::processes::{Background, Given};
+use crate::seen;
 
 /// Longest wait for a mount process to open its files, and to serve them.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -72,7 +73,7 @@ impl Spaces {
     ) -> Outcome<Mount> {
         let name = &files.name;
         let paths = self.paths.space(name);
-        if let Some(root) = &files.root {
+        if let Some(root) = &files.files.root {
             fs::read_dir(root)
                 .or_fail(|| format!("[files] root: {} cannot be listed", root.display()))?;
         }
@@ -96,7 +97,10 @@ impl Spaces {
             if let Some(file) = file {
                 paths.keep(file)?;
             }
-            start(files, &paths, lock, &directory, how)
+            let lineage = self.lineage(name, files.parent.as_ref())?;
+            seen::give(&paths, &files.files)?;
+            let seen = seen::settings(&self.paths, &paths, &files.files, Some(&lineage))?;
+            start(name, seen, &paths, lock, &directory, how)
         })();
         if made.is_err() {
             let _ = fs::remove_file(paths.mount_note());
@@ -105,6 +109,7 @@ impl Spaces {
                 // It never was: there is nothing of it to keep, nor to list.
                 let _ = fs::remove_dir_all(&paths.runtime);
                 let _ = fs::remove_dir_all(&paths.state);
+                let _ = self.sweep_layers();
             }
         }
         made.or_fail(|| format!("cannot mount space {name}"))
@@ -216,7 +221,8 @@ fn checked(directory: &Path) -> Outcome<PathBuf> {
 
 /// Starts the mount process, mounts, and waits until it serves.
 fn start(
-    files: &FilesConfig,
+    name: &SpaceName,
+    files: cowfs::Settings,
     paths: &SpacePaths,
     lock: File,
     directory: &Path,
@@ -224,11 +230,8 @@ fn start(
 ) -> Outcome<Mount> {
     let mounts = fuse::mounts().or_fail(no_table)?.into_iter().map(|mounted| mounted.directory);
     let settings = Settings {
-        name: files.name.to_string(),
-        lowers: paths.lowers(files.root.as_deref()),
-        masks: files.masks.clone(),
-        upper: paths.upper(),
-        work: paths.work(),
+        name: name.to_string(),
+        files,
         hidden: mounts.chain([directory.to_owned()]).collect(),
         threads: how.threads,
     };

@@ -61,6 +61,30 @@ impl Paths {
         Ok(Self { runtime, state })
     }
 
+    /// Those of a test.
+    #[cfg(test)]
+    pub(crate) fn within(directory: &Path) -> Outcome<Self> {
+        let (runtime, state) = (directory.join("runtime"), directory.join("state"));
+        own(&runtime.join("spaces"))?;
+        own(&state.join("spaces"))?;
+        Ok(Self { runtime, state })
+    }
+
+    /// Both directories: no space sees them.
+    pub fn own(&self) -> [&Path; 2] {
+        [&self.state, &self.runtime]
+    }
+
+    /// Where the layers of all chains are.
+    pub fn layers(&self) -> PathBuf {
+        self.state.join("layers")
+    }
+
+    /// One layer, `OWNER/NUMBER`.
+    pub fn layer(&self, id: &str) -> PathBuf {
+        self.layers().join(id)
+    }
+
     /// The switch's control socket.
     pub fn switch_socket(&self) -> PathBuf {
         self.runtime.join("switch.sock")
@@ -155,7 +179,27 @@ impl SpacePaths {
 
     /// The space's own layer of files.
     pub fn upper(&self) -> PathBuf {
-        self.state.join("upper")
+        self.room().join("upper")
+    }
+
+    /// The directory around the space's own layer, which holds nothing else.
+    pub fn room(&self) -> PathBuf {
+        self.state.join("own")
+    }
+
+    /// Which layers are below the space's own.
+    pub fn lineage(&self) -> PathBuf {
+        self.state.join("lineage.json")
+    }
+
+    /// What is to be done to make a layer of the space's own.
+    pub fn sealing(&self) -> PathBuf {
+        self.state.join("sealing.json")
+    }
+
+    /// What the space is called in sentences.
+    pub fn named(&self) -> String {
+        format!("space {}", self.state.file_name().unwrap_or_default().to_string_lossy())
     }
 
     /// The space's own layer of its disk `number`: the map, and beside it the data.
@@ -195,10 +239,23 @@ impl SpacePaths {
         opened.or_fail(failed)?.write_all(&text).or_fail(failed)
     }
 
-    /// What of the parent's tree the space sees, for its file space.
-    pub fn lowers(&self, root: Option<&Path>) -> Vec<PathBuf> {
-        vec![root.map_or_else(|| self.empty(), Path::to_owned)]
+    /// Where the layer of what is injected is.
+    pub fn given(&self) -> PathBuf {
+        self.state.join("given")
     }
+}
+
+/// Writes a file that is there as it was or as it is to be, whatever happens.
+///
+/// # Errors
+/// The disk does not take it.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = fs::File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// Creates a directory for this user alone, or checks that it is one.

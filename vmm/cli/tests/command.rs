@@ -58,7 +58,7 @@ fn a_space_that_a_killed_process_left_behind_is_listed_as_stopped_and_can_be_rem
     assert!(portspace(path, &["ls"]).status.success());
     let space = path.join("run/spaces/red");
     fs::create_dir_all(&space).unwrap();
-    fs::create_dir_all(path.join("state/spaces/red/upper")).unwrap();
+    fs::create_dir_all(path.join("state/spaces/red/own/upper")).unwrap();
     for left in ["vm.sock", "vm.lock", "state.json"] {
         fs::write(space.join(left), "{}").unwrap();
     }

@@ -136,14 +136,15 @@ impl State {
                 if open.node != id || !open.writable {
                     return Err(Errno::EBADF);
                 }
-                Arc::clone(&open.file)
+                self.copy_up(id, size)?;
+                Arc::clone(&self.handles.file(handle)?.file)
             }
             None => {
                 self.copy_up(id, size)?;
                 Arc::new(self.open_at(id, Access::Write)?)
             }
         };
-        match &self.quota {
+        match self.quota_of(id) {
             Some(quota) => quota.truncate(&file, size),
             None => file.truncate(size),
         }
@@ -210,7 +211,7 @@ impl State {
         }
         let (directory, name) = self.directory_of(&at)?;
         if layered && (form.attribute || had) {
-            self.role.as_kept(wanted).keep(&directory.any(name)?)?;
+            self.keep_shown(id, wanted, &directory.any(name)?)?;
         }
         if let Some((uid, gid)) = self.owner_on_host(stat, &wanted, layered) {
             directory.set_owner(name, uid, gid)?;
@@ -234,7 +235,7 @@ impl State {
         let form = self.role.form(&wanted);
         let kept = layered && (form.attribute || self.nodes.get(id)?.shown.is_some());
         if kept {
-            self.role.as_kept(wanted).keep(file)?;
+            self.keep_shown(id, wanted, file)?;
         }
         if let Some((uid, gid)) = self.owner_on_host(stat, &wanted, layered) {
             file.set_owner(uid, gid)?;
@@ -242,6 +243,15 @@ impl State {
         file.set_mode(form.mode)?;
         self.nodes.node_mut(id).shown = kept.then_some(wanted);
         Ok(())
+    }
+
+    /// Keeps what is shown in an attribute, which may take a block.
+    fn keep_shown(&self, id: NodeId, shown: Shown, file: &File) -> Result<(), Errno> {
+        let kept = self.role.as_kept(shown);
+        match self.quota_of(id) {
+            Some(quota) => quota.count(file, || kept.keep(file)),
+            None => kept.keep(file),
+        }
     }
 
     /// The owner the host's file has to get.

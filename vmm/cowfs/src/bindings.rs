@@ -6,13 +6,15 @@ use crate::layer::Merged;
 use crate::node::Seen;
 use crate::space::State;
 use fuse::{Errno, Name, NodeId};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A file or directory of the parent at a place inside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Binding {
     /// Where it is seen: a path from the space's root.
     pub at: PathBuf,
@@ -48,6 +50,10 @@ impl Bindings {
                 source,
             };
             let bound = open(number, binding).map_err(failed)?;
+            let (Bound::Directory(merged) | Bound::File(merged, _)) = &bound.0;
+            if merged.is_of_the_kernel() {
+                return Err(OpenFailure::OfTheKernel { path: binding.from.clone() });
+            }
             opened.bound.push((binding.at.clone(), bound.0, bound.1));
         }
         Ok(opened)

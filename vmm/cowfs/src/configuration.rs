@@ -11,6 +11,7 @@ use crate::remove_all::remove_all;
 use crate::role::{Role, View};
 use crate::stored::{Marks, Shown};
 use fuse::{Errno, Name};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,9 @@ pub struct Config {
     /// Files and directories of the parent that are never shown, by their paths on the host; such
     /// is the directory the space itself is mounted on, where the server would wait for itself.
     pub hidden: Vec<PathBuf>,
+    /// Directories of the host that nothing shows, wherever they come to be: those of whoever runs
+    /// the space.
+    pub private: Vec<PathBuf>,
     /// File systems below the root of which something is seen.
     pub crossing: Crossing,
     /// Files of the parent at places inside, in order.
@@ -57,6 +61,7 @@ impl Config {
             view: View::Guest,
             masks: Vec::new(),
             hidden: Vec::new(),
+            private: Vec::new(),
             crossing: Crossing::All,
             bindings: Vec::new(),
             quota: None,
@@ -68,24 +73,32 @@ impl Config {
 }
 
 /// A directory that a space reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum LowerLayer {
     /// The parent's tree, which may change at any time.
     Live(PathBuf),
-    /// The upper of an earlier space, which nobody writes any more.
+    /// A former upper, which nobody writes any more.
     Sealed {
         /// Its files.
         files: PathBuf,
-        /// Its hard links: the directory `index` of the earlier space's work, if it had any.
+        /// Its hard links: the directory `index` of the former work, if it had any.
         index: Option<PathBuf>,
+        /// It was this space's: what is masked of others is seen of it.
+        own: bool,
     },
+    /// Single files in the place of what the layers below have; directories are there for their
+    /// sake alone. It is not changed while a space is served.
+    Given(PathBuf),
 }
 
 impl LowerLayer {
     /// The directory.
     pub fn path(&self) -> &Path {
         match self {
-            LowerLayer::Live(path) | LowerLayer::Sealed { files: path, .. } => path,
+            LowerLayer::Live(path)
+            | LowerLayer::Sealed { files: path, .. }
+            | LowerLayer::Given(path) => path,
         }
     }
 }
@@ -157,6 +170,15 @@ pub enum OpenFailure {
         /// Why not.
         source: Errno,
     },
+    /// What would be bound shows the kernel's own state.
+    #[error(
+        "cannot bind {}: it shows the kernel's own state, which no space may see; bind something else",
+        path.display()
+    )]
+    OfTheKernel {
+        /// What was to be bound, as configured.
+        path: PathBuf,
+    },
     /// Two of the directories are the same one.
     #[error("{} is named twice; upper, work and each lower must be directories of their own", path.display())]
     Twice {
@@ -225,6 +247,15 @@ pub(crate) struct OpenedToRead {
 const INDEX: &[u8] = b"index";
 
 impl Config {
+    /// The parent's directory, if there is nothing of another space between.
+    pub(crate) fn parent(&self) -> Option<&PathBuf> {
+        let mut lowers = self.lowers.iter().filter(|lower| !matches!(lower, LowerLayer::Given(_)));
+        match (lowers.next(), lowers.next()) {
+            (Some(LowerLayer::Live(root)), None) => Some(root),
+            _ => None,
+        }
+    }
+
     pub(crate) fn open(&self) -> Result<Opened, OpenFailure> {
         let upper = root("upper", &self.upper)?;
         let failed =
@@ -248,9 +279,11 @@ impl Config {
         let role = Role::new(self.view);
         let kept = Shown::read(&upper, stat.kind()).ok().flatten();
         // The upper's own root was made for nobody but the server.
-        let shown = match (kept, layers.roots.first()) {
-            (Some(kept), _) => Some(role.as_seen(kept)),
-            (None, Some(lower)) => lower.directory.stat_self().ok().map(|stat| role.natural(&stat)),
+        let shown = match (kept, layers.root_source()) {
+            (Some(kept), _) | (None, Some((_, Some(kept)))) => Some(role.as_seen(kept)),
+            (None, Some((lower, None))) => {
+                lower.directory.stat_self().ok().map(|stat| role.natural(&stat))
+            }
             (None, None) => None,
         };
         let root_seen = Seen {
@@ -303,10 +336,12 @@ impl Config {
         for (number, (directory, lower)) in lowers.into_iter().zip(&self.lowers).enumerate() {
             let stat = stat(&directory, lower.path())?;
             let place = Place::new(UPPER + 1 + number, &stat);
-            roots.push(Lower { place, directory: Arc::new(directory) });
+            roots.push(Lower::root(place, directory));
             kinds.push(match lower {
                 LowerLayer::Live(_) => Kind::Live,
+                LowerLayer::Sealed { own: true, .. } => Kind::Own,
                 LowerLayer::Sealed { .. } => Kind::Sealed,
+                LowerLayer::Given(_) => Kind::Given,
             });
         }
         let mut masks: HashMap<Vec<u8>, Vec<Box<[u8]>>> = HashMap::new();
@@ -324,12 +359,22 @@ impl Config {
                 }
             }
         }
+        for path in &self.private {
+            if let Some((file, stat)) = File::hold_path(path) {
+                hidden.push((stat.device, stat.inode));
+                held.push(file);
+            }
+        }
         let unseen = self.hidden.iter().filter_map(|path| {
             let parent = Directory::root(path.parent()?).ok()?.stat_self().ok()?;
             Some((parent.device, parent.inode, path.file_name()?.as_bytes().into()))
         });
         let (unseen, crossing) = (unseen.collect(), self.crossing.clone());
-        Ok(Layers { roots, kinds, marks, hidden, _held: held, unseen, masks, crossing })
+        let masks = masks.into_iter().map(|(above, names)| (above, Arc::from(names))).collect();
+        let mut layers =
+            Layers { roots, kinds, marks, hidden, _held: held, unseen, masks, crossing };
+        layers.mask_roots();
+        Ok(layers)
     }
 
     fn indexes(&self, work: &Directory) -> Result<Vec<Option<Index>>, OpenFailure> {
@@ -355,7 +400,7 @@ impl Config {
     fn index_paths(&self) -> impl Iterator<Item = Option<PathBuf>> {
         let paths = self.lowers.iter().map(|lower| match lower {
             LowerLayer::Sealed { index, .. } => index.clone(),
-            LowerLayer::Live(_) => None,
+            LowerLayer::Live(_) | LowerLayer::Given(_) => None,
         });
         std::iter::once(Some(self.work.join("index"))).chain(paths)
     }

@@ -6,6 +6,7 @@ use crate::configuration::{discard, staged_name};
 use crate::host::{Access, Attributes, Directory, File, Rename, Stat};
 use crate::layer::{Found, Place, UPPER, Volume};
 use crate::node::{Orphan, checked};
+use crate::quota;
 use crate::role::Form;
 use crate::space::State;
 use crate::stored::{self, Origin, Shown};
@@ -55,9 +56,16 @@ impl State {
         self.staged += 1;
         let staged = Staged { name: Arc::from(staged_name(self.staged)) };
         match make(self, staged.name()) {
-            Ok(made) => Ok((staged, made)),
+            Ok(made) => {
+                if let Some(quota) = &self.quota {
+                    quota.take(quota::alone(&self.work, staged.name()));
+                }
+                Ok((staged, made))
+            }
             Err(errno) => {
-                self.discard(&staged);
+                if discard(&self.work, staged.name()).is_err() {
+                    self.counters.left_in_work += 1;
+                }
                 Err(errno)
             }
         }
@@ -71,7 +79,12 @@ impl State {
         name: Name<'_>,
         how: Rename,
     ) -> Result<(), Errno> {
+        let replaced = match how {
+            Rename::Replace => self.charged(upper, name),
+            _ => 0,
+        };
         let published = self.work.rename(staged.name(), upper, name, how);
+        self.give_back(published, replaced);
         if published.is_err() || matches!(how, Rename::Exchange) {
             self.discard(&staged);
         }
@@ -84,8 +97,23 @@ impl State {
     }
 
     pub(crate) fn discard_name(&mut self, name: &[u8]) {
-        if discard(&self.work, checked(name)).is_err() {
+        let charged = self.charged(&self.work, checked(name));
+        let discarded = discard(&self.work, checked(name));
+        self.give_back(discarded, charged);
+        if discarded.is_err() {
             self.counters.left_in_work += 1;
+        }
+    }
+
+    /// What the quota has back when `name` of the upper or of work goes.
+    pub(crate) fn charged(&self, directory: &Directory, name: Name<'_>) -> u64 {
+        self.quota.as_ref().map_or(0, |_| quota::alone(directory, name))
+    }
+
+    /// What is `done` freed so much.
+    pub(crate) fn give_back(&self, done: Result<(), Errno>, charged: u64) {
+        if let (Some(quota), Ok(())) = (&self.quota, done) {
+            quota.give_back(charged);
         }
     }
 
@@ -214,8 +242,11 @@ impl State {
             self.nodes.node_mut(id).orphan = Some(Orphan::InWork(Arc::clone(&name)));
             return self.repoint(id);
         }
-        let name = Arc::clone(&at.name);
-        let parent = at.parent.ok_or(Errno::ESTALE)?;
+        // A file found by an index is copied to the name by which the guest knows it.
+        let (parent, name) = match at.parent {
+            Some(parent) => (parent, Arc::clone(&at.name)),
+            None => self.nodes.get(id)?.name().ok_or(Errno::ESTALE)?,
+        };
         let copy = self.stage_copy(id, keep)?;
         self.publish_copy(id, copy, parent, checked(&name))?;
         self.repoint(id)
@@ -277,10 +308,17 @@ impl State {
         let source = self.stat(id)?;
         let shown = self.shown(id, &source);
         let form = self.role.form(&shown);
-        let bytes = if source.kind() == TYPE_REGULAR { source.size.min(keep) } else { 0 };
+        let bytes = match source.kind() {
+            TYPE_REGULAR => source.size.min(keep).min(source.blocks * 512),
+            _ => 0,
+        };
         if let Some(quota) = &self.quota {
             quota.admit(bytes)?;
         }
+        let linked = source.links > 1 || self.nodes.get(id)?.indexed.is_some();
+        let key = (linked && source.kind() != TYPE_DIRECTORY).then(|| place.key());
+        let pending = self.names_below(id, &source)?.saturating_sub(1);
+        let pending = key.as_ref().map(|_| pending);
         let (staged, kept) = self.stage(|state, temporary| match source.kind() {
             TYPE_REGULAR => {
                 let from = {
@@ -293,6 +331,10 @@ impl State {
                 let copy = state.work.create(temporary, 0o600)?;
                 copy_whole(&from, &copy, keep)?;
                 state.copy_attributes(&from, &copy, place.layer)?;
+                if let Some(pending) = pending {
+                    // What can have no attributes counts its names in the upper only.
+                    stored::set_pending(&copy, pending)?;
+                }
                 state.finish_copy(temporary, copy, &shown, &source, inode)
             }
             kind => {
@@ -306,27 +348,24 @@ impl State {
                 state.copy_special(temporary, &shown, &source, inode, &target)
             }
         })?;
-        let key = (source.links > 1 && source.kind() != TYPE_DIRECTORY).then(|| place.key());
-        if key.is_some() {
-            self.note_pending(&staged, &source)?;
-        }
         let disguised = form.kind == TYPE_REGULAR && shown.kind != TYPE_REGULAR;
         Ok(Copy { staged, shown: kept, key, disguised })
     }
 
-    fn note_pending(&mut self, staged: &Staged, source: &Stat) -> Result<(), Errno> {
-        let noted = (|| {
-            let stat = self.work.stat(staged.name())?.ok_or(Errno::EIO)?;
-            // What can have no attributes counts its names in the upper only.
-            match stat.kind() {
-                TYPE_REGULAR => {
-                    let file = self.work.any(staged.name())?;
-                    stored::set_pending(&file, source.links - 1)
-                }
-                _ => Ok(()),
-            }
-        })();
-        noted.inspect_err(|_| self.discard(staged))
+    /// How many names stand for a file of a lower: its layer's own, but for the one in its index,
+    /// and those of the layers below that.
+    fn names_below(&mut self, id: NodeId, source: &Stat) -> Result<u32, Errno> {
+        let layer = self.nodes.get(id)?.place.layer;
+        if !self.layers.is_sealed(layer) || source.kind() != TYPE_REGULAR {
+            return Ok(source.links);
+        }
+        let at = self.at(id)?;
+        let (directory, name) = self.directory_of(&at)?;
+        let file = directory.any(name)?;
+        Ok(match file.attribute_names()?.iter().any(|name| stored::is_pending(name)) {
+            true => (source.links - 1).saturating_add(stored::pending(&file)?).max(1),
+            false => source.links,
+        })
     }
 
     fn finish_copy(

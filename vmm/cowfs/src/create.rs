@@ -3,6 +3,7 @@
 use crate::host::{Access, Directory, File, Rename, Stat};
 use crate::layer::{Merged, Place, Sight, UPPER};
 use crate::node::{Orphan, Seen};
+use crate::quota;
 use crate::role::Form;
 use crate::space::State;
 use crate::stored::{self, Shown};
@@ -159,7 +160,8 @@ impl State {
         shown: Shown,
         target: &[u8],
     ) -> Result<(Entry, Option<File>), Errno> {
-        if let Some(quota) = &self.quota {
+        let quota = self.quota.clone().filter(|_| merged.is_layered());
+        if let Some(quota) = &quota {
             quota.admit(0)?;
         }
         let is_directory = shown.kind == TYPE_DIRECTORY;
@@ -174,7 +176,11 @@ impl State {
                 stored::mark_disguises(upper)?;
             }
             let file = if plain && !whiteout {
-                self.construct(upper, name, &form, &making)?
+                let file = self.construct(upper, name, &form, &making)?;
+                if let Some(quota) = &quota {
+                    quota.take(quota::alone(upper, name));
+                }
+                file
             } else {
                 let (staged, file) = self.stage(|state, temporary| {
                     state.construct(&state.work, temporary, &form, &making)

@@ -5,6 +5,7 @@ use crate::layer::{Place, UPPER, Volume};
 use crate::listing::Listing;
 use crate::lookup;
 use crate::node::{Orphan, checked};
+use crate::quota::Quota;
 use crate::space::State;
 use fuse::dirent::{Dirent, ListingWriter};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
@@ -97,6 +98,14 @@ impl Handles {
         files.max_by_key(|file| file.writable).map(|file| &file.file)
     }
 
+    /// The nodes that are open to be written.
+    pub(crate) fn writable(&self) -> impl Iterator<Item = NodeId> {
+        self.open.values().filter_map(|open| match open {
+            Open::File(file) if file.writable => Some(file.node),
+            _ => None,
+        })
+    }
+
     /// Lets everything through which the node is open use `file`.
     pub(crate) fn repoint(&mut self, node: NodeId, file: &Arc<File>) {
         for open in self.open.values_mut() {
@@ -150,7 +159,7 @@ impl State {
             if kill_set_id {
                 self.kill_set_id(id)?;
             }
-            match &self.quota {
+            match self.quota_of(id) {
                 Some(quota) => quota.truncate(&file, 0)?,
                 None => file.truncate(0)?,
             }
@@ -276,11 +285,13 @@ impl State {
         if offset > i64::MAX as u64 {
             return Err(Errno::EFBIG);
         }
-        let (node, file) = (open.node, Arc::clone(&open.file));
+        let node = open.node;
+        // Its layer may have been sealed since it was opened.
+        self.copy_up(node, u64::MAX)?;
         if kill_set_id {
             self.kill_set_id(node)?;
         }
-        Ok(file)
+        Ok(Arc::clone(&self.handles.file(handle)?.file))
     }
 
     /// The file of an FSYNC, whose names are synced now if it is new in the upper.
@@ -331,7 +342,8 @@ impl State {
             return Err(Errno::EFBIG);
         }
         let file = self.writable(handle, offset, false)?;
-        match &self.quota {
+        let node = self.handles.file(handle)?.node;
+        match self.quota_of(node) {
             Some(quota) => quota.allocate(&file, mode, offset, length),
             None => file.allocate(mode, offset, length),
         }
@@ -345,17 +357,21 @@ impl State {
         length: u64,
     ) -> Result<u32, Errno> {
         let from = self.readable(from, from_offset)?;
+        let node = self.handles.file(to)?.node;
         let to = self.writable(to, to_offset, false)?;
         // The reply has 32 bits for the count.
         let length = length.min(1 << 30);
-        if let Some(quota) = &self.quota {
-            quota.admit(length)?;
-        }
-        let copied = from.copy_range(from_offset, &to, to_offset, length)?;
-        if let Some(quota) = &self.quota {
-            quota.take(copied);
-        }
+        let copied = match self.quota_of(node) {
+            Some(quota) => quota.copy_range(&from, from_offset, &to, to_offset, length)?,
+            None => from.copy_range(from_offset, &to, to_offset, length)?,
+        };
         Ok(copied as u32)
+    }
+
+    /// The quota that counts the bytes of a file; what the parent shares is not the space's own.
+    pub(crate) fn quota_of(&self, id: NodeId) -> Option<Arc<Quota>> {
+        let own = self.nodes.get(id).is_ok_and(|node| node.place.layer == UPPER);
+        self.quota.clone().filter(|_| own)
     }
 
     /// OPENDIR.

@@ -8,6 +8,7 @@ use crate::layer::{Found, Place, UPPER};
 use crate::node::checked;
 use crate::space::State;
 use crate::stored;
+use fuse::record::TYPE_REGULAR;
 use fuse::{Errno, Name};
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,6 +36,12 @@ impl Index {
             .map_err(|errno| std::io::Error::from_raw_os_error(errno.number()))?;
         let inodes = keys.iter().map(|(key, inode)| (*inode, Arc::clone(key))).collect();
         Ok(Index { directory, keys, inodes })
+    }
+
+    /// A new index.
+    pub(crate) fn new(directory: Directory) -> Index {
+        let (keys, inodes) = (HashMap::new(), HashMap::new());
+        Index { directory: Arc::new(directory), keys, inodes }
     }
 
     /// Whether there is a file of this key.
@@ -78,6 +85,15 @@ impl Index {
         Ok(())
     }
 
+    /// How many names of the layers below stand for the file `key`; what can have no attributes
+    /// counts its names in its own layer only.
+    fn pending(&self, key: &[u8], stat: &Stat) -> Result<u32, Errno> {
+        match stat.kind() {
+            TYPE_REGULAR => stored::pending(&self.directory.any(checked(key))?),
+            _ => Ok(0),
+        }
+    }
+
     /// Puts a further link of the file `key` at a name that is free.
     fn link_to(&self, key: &[u8], to: &Directory, name: Name<'_>) -> Result<(), Errno> {
         self.directory.link(checked(key), to, name)
@@ -115,8 +131,7 @@ impl State {
         stat: &Stat,
     ) -> Result<u32, Errno> {
         let Some(Some(index)) = self.indexes.get(layer) else { return Ok(stat.links) };
-        let file = index.directory.any(checked(key))?;
-        Ok((stat.links - 1).saturating_add(stored::pending(&file).unwrap_or(0)))
+        Ok((stat.links - 1).saturating_add(index.pending(key, stat).unwrap_or(0)))
     }
 
     /// Gives the upper a name of its own for a file it has by the index.
@@ -133,9 +148,12 @@ impl State {
     /// A name of the lowers no longer stands for the file `key`.
     pub(crate) fn one_pending_less(&mut self, key: &Arc<[u8]>) -> Result<(), Errno> {
         let index = self.own_index();
-        let file = index.directory.any(checked(key))?;
-        let pending = stored::pending(&file)?.saturating_sub(1);
-        stored::set_pending(&file, pending)?;
+        let Some(stat) = index.directory.stat(checked(key))? else { return Ok(()) };
+        if stat.kind() == TYPE_REGULAR {
+            let file = index.directory.any(checked(key))?;
+            let pending = stored::pending(&file)?.saturating_sub(1);
+            stored::set_pending(&file, pending)?;
+        }
         self.drop_unused_key(key)
     }
 
@@ -143,7 +161,7 @@ impl State {
     pub(crate) fn drop_unused_key(&mut self, key: &Arc<[u8]>) -> Result<(), Errno> {
         let index = self.own_index();
         let Some(stat) = index.directory.stat(checked(key))? else { return Ok(()) };
-        if stat.links > 1 || stored::pending(&index.directory.any(checked(key))?)? > 0 {
+        if stat.links > 1 || index.pending(key, &stat)? > 0 {
             return Ok(());
         }
         let place = Place::new(UPPER, &stat);
@@ -158,7 +176,13 @@ impl State {
             node.indexed = None;
             node.orphan = Some(crate::node::Orphan::InWork(staged.keep()));
         }
-        self.own_index().remove(key)
+        let charged = match &self.indexes[UPPER] {
+            Some(index) => self.charged(&index.directory, checked(key)),
+            None => 0,
+        };
+        let removed = self.own_index().remove(key);
+        self.give_back(removed, charged);
+        removed
     }
 
     /// Puts what is staged under `name`, and in the index if it has several names below.

@@ -1,15 +1,18 @@
 //! One directory seen through its layers: what a name is, and where.
 
 use crate::host::{Directory, Stat};
-use crate::stored::{self, Marks};
+use crate::stored::{self, Marks, Shown};
 use fuse::{Errno, Name, Time};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub(crate) use crate::merged::{Lower, Merged, Names, Volume};
 
 /// The upper layer; 1 is the topmost lower.
 pub(crate) const UPPER: usize = 0;
 /// The layers of what is bound, beyond all lowers.
-const BOUND: usize = 1 << 32;
+pub(crate) const BOUND: usize = 1 << 32;
 
 /// A file of the host: the layer it was found in and its identity there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +26,11 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new(layer: usize, stat: &Stat) -> Place {
         Place { layer, device: stat.device, inode: stat.inode, born: stat.born }
+    }
+
+    /// The same with one layer more above it; what is bound is beside all of them.
+    pub(crate) fn sunk(self) -> Place {
+        Place { layer: if self.layer < BOUND { self.layer + 1 } else { self.layer }, ..self }
     }
 
     /// The file's name in an index of hard links: it stays over a restart of the host.
@@ -60,102 +68,7 @@ impl Sight {
     }
 }
 
-/// A directory of a lower layer.
-#[derive(Clone, Debug)]
-pub(crate) struct Lower {
-    pub(crate) place: Place,
-    pub(crate) directory: Arc<Directory>,
-}
-
-/// How a directory may be changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Volume {
-    /// By copy-on-write.
-    Layered,
-    /// In place: its `upper` is the parent's own directory. The number tells bindings apart.
-    Shared(usize),
-    /// Not at all.
-    ReadOnly(usize),
-}
-
-/// A directory through its layers, each one open.
-#[derive(Debug)]
-pub(crate) struct Merged {
-    pub(crate) volume: Volume,
-    /// The layer that is written: [`UPPER`], or one of what is bound.
-    pub(crate) top: usize,
-    /// `None` until something in the directory is written.
-    pub(crate) upper: Option<Directory>,
-    /// Topmost first; none below an opaque directory.
-    pub(crate) lowers: Vec<Lower>,
-    /// The upper hides all lowers whatever they come to hold.
-    pub(crate) opaque: bool,
-    /// Its path as the lowers have it, from the root without a slash in front.
-    pub(crate) below: Arc<[u8]>,
-    /// The lowers are those of another path than the name's own.
-    pub(crate) redirected: bool,
-    /// Names of the lowers that are not seen.
-    pub(crate) masked: Vec<Box<[u8]>>,
-}
-
-impl Merged {
-    /// A directory bound to a place: the parent's own, to be read or to be written.
-    pub(crate) fn bound(number: usize, write: bool, directory: Directory, stat: &Stat) -> Merged {
-        let volume = if write { Volume::Shared(number) } else { Volume::ReadOnly(number) };
-        let mut merged = Merged {
-            volume,
-            top: BOUND + number,
-            upper: None,
-            lowers: Vec::new(),
-            opaque: false,
-            below: Arc::from([]),
-            redirected: true,
-            masked: Vec::new(),
-        };
-        if write {
-            merged.upper = Some(directory);
-        } else {
-            let place = Place::new(merged.top, stat);
-            merged.lowers.push(Lower { place, directory: Arc::new(directory) });
-        }
-        merged
-    }
-
-    /// Where the bound directory itself is.
-    pub(crate) fn bound_place(&self, stat: &Stat) -> Place {
-        Place::new(self.top, stat)
-    }
-
-    /// The upper directory, after copy-up.
-    pub(crate) fn upper(&self) -> &Directory {
-        self.upper.as_ref().expect("the directory was copied up before it is written")
-    }
-
-    /// The directory of one layer.
-    pub(crate) fn layer(&self, layer: usize) -> Result<&Directory, Errno> {
-        let found = match layer {
-            _ if layer == self.top && self.upper.is_some() => self.upper.as_ref(),
-            _ => self.lowers.iter().find(|low| low.place.layer == layer).map(|low| &*low.directory),
-        };
-        found.ok_or(Errno::ESTALE)
-    }
-
-    /// Whether its files are the space's own to keep attributes of.
-    pub(crate) fn is_layered(&self) -> bool {
-        self.volume == Volume::Layered
-    }
-
-    /// The path of `name` as the lowers have it.
-    pub(crate) fn path_below(&self, name: Name<'_>) -> Vec<u8> {
-        join(&self.below, name.as_bytes())
-    }
-
-    fn is_masked(&self, name: Name<'_>) -> bool {
-        self.masked.iter().any(|masked| **masked == *name.as_bytes())
-    }
-}
-
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     match directory {
         [] => name.to_vec(),
         _ => [directory, b"/", name].concat(),
@@ -167,12 +80,17 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
 pub(crate) enum Kind {
     /// The parent's tree, which may change at any time; nothing in it has a special meaning.
     Live,
-    /// The upper of an earlier space, which nobody writes any more.
+    /// What this space wrote earlier, and nobody writes any more.
+    Own,
+    /// The same of another space: what is masked is not seen of it.
     Sealed,
+    /// Single files put in the place of the parent's; the directories around them say nothing.
+    Given,
 }
 
 /// Which file systems mounted below the root are seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Crossing {
     /// All but those that show the kernel's own state.
     #[default]
@@ -198,8 +116,8 @@ pub(crate) struct Layers {
     /// Names in directories of the parent, by device and inode. They are not even looked at: that
     /// may take a server which waits for this one.
     pub(crate) unseen: Vec<(u64, u64, Box<[u8]>)>,
-    /// Names that are masked, by the directory's path below the root.
-    pub(crate) masks: HashMap<Vec<u8>, Vec<Box<[u8]>>>,
+    /// Names that are masked, by the directory's path in its layer.
+    pub(crate) masks: HashMap<Vec<u8>, Names>,
     pub(crate) crossing: Crossing,
 }
 
@@ -214,12 +132,58 @@ impl Layers {
             opaque: false,
             below: Arc::from([]),
             redirected: true,
-            masked: self.masks.get(&b""[..]).cloned().unwrap_or_default(),
         }
     }
 
+    /// Masks names of the roots: those of the directories below are as they are opened.
+    pub(crate) fn mask_roots(&mut self) {
+        for number in 0..self.roots.len() {
+            let masked = self.masks_at(self.roots[number].place.layer, b"");
+            self.roots[number].masked = masked;
+        }
+    }
+
+    fn kind(&self, layer: usize) -> Option<Kind> {
+        layer.checked_sub(1).and_then(|index| self.kinds.get(index)).copied()
+    }
+
+    /// Whether nobody changes the layer any more.
     pub(crate) fn is_sealed(&self, layer: usize) -> bool {
-        layer.checked_sub(1).and_then(|index| self.kinds.get(index)) == Some(&Kind::Sealed)
+        matches!(self.kind(layer), Some(Kind::Own | Kind::Sealed | Kind::Given))
+    }
+
+    /// Whether the layer's directories stand for nothing but what is in them.
+    pub(crate) fn is_given(&self, layer: usize) -> bool {
+        self.kind(layer) == Some(Kind::Given)
+    }
+
+    /// The directory that others of the same name are merged into: it has the attributes.
+    pub(crate) fn head<'a>(&self, lowers: &'a [Lower]) -> Option<&'a Lower> {
+        let head = lowers.iter().find(|lower| !self.is_given(lower.place.layer));
+        head.or(lowers.first())
+    }
+
+    /// The root of the lowers whose attributes are shown, and what a space gave it.
+    pub(crate) fn root_source(&self) -> Option<(&Lower, Option<Shown>)> {
+        let mut roots = self.roots.iter().filter(|root| !self.is_given(root.place.layer));
+        roots.find_map(|root| {
+            if !self.is_sealed(root.place.layer) {
+                return Some((root, None));
+            }
+            // Without an attribute it was made for nobody but the server.
+            let kind = fuse::record::TYPE_DIRECTORY;
+            let kept = Shown::read(&*root.directory, kind).ok().flatten()?;
+            Some((root, Some(kept)))
+        })
+    }
+
+    /// What of the masks holds in the directory at a path of a layer.
+    pub(crate) fn masks_at(&self, layer: usize, path: &[u8]) -> Names {
+        match self.kind(layer) {
+            Some(Kind::Live | Kind::Sealed) => self.masks.get(path).cloned(),
+            _ => None,
+        }
+        .unwrap_or_else(|| Arc::from([]))
     }
 
     /// Whether nobody changes any of these any more.
@@ -238,10 +202,14 @@ impl Layers {
 
     /// What `name` is in a directory of the parent, unless nothing of it is ever seen.
     fn look(&self, lower: &Lower, name: Name<'_>) -> Result<Option<Stat>, Errno> {
-        match self.is_unseen((lower.place.device, lower.place.inode), name) {
+        match self.is_never_seen(lower, name) {
             true => Ok(None),
             false => lower.directory.stat(name),
         }
+    }
+
+    fn is_never_seen(&self, lower: &Lower, name: Name<'_>) -> bool {
+        lower.is_masked(name) || self.is_unseen((lower.place.device, lower.place.inode), name)
     }
 
     fn is_unseen(&self, (device, inode): (u64, u64), name: Name<'_>) -> bool {
@@ -274,18 +242,23 @@ impl Layers {
         merged: &Merged,
         name: Name<'_>,
     ) -> Result<Option<Found>, Errno> {
-        if merged.is_masked(name) {
-            return Ok(None);
-        }
+        let mut given = None;
         for lower in &merged.lowers {
-            if let Some(stat) = self.look(lower, name)? {
-                let place = Place::new(lower.place.layer, &stat);
-                let whiteout = stat.is_whiteout() && self.is_sealed(place.layer);
-                let gone = whiteout || self.hides(&stat) || self.is_uncrossed(merged, lower, &stat);
-                return Ok((!gone).then_some(Found { place, stat, indexed: None }));
+            let Some(stat) = self.look(lower, name)? else { continue };
+            let place = Place::new(lower.place.layer, &stat);
+            let directory = stat.is_directory();
+            let whiteout = stat.is_whiteout() && self.is_sealed(place.layer);
+            let gone = whiteout || self.hides(&stat) || self.is_uncrossed(merged, lower, &stat);
+            let found = Found { place, stat, indexed: None };
+            match &given {
+                _ if gone => break,
+                None if directory && self.is_given(place.layer) => given = Some(found),
+                Some(_) if !directory => break,
+                Some(_) if self.is_given(place.layer) => {}
+                _ => return Ok(Some(found)),
             }
         }
-        Ok(None)
+        Ok(given)
     }
 
     /// A file mounted alone, where mounts are not seen.
@@ -296,15 +269,19 @@ impl Layers {
             && lower.directory.stat_self().is_ok_and(|own| own.device != stat.device)
     }
 
-    /// Whether a name of a listing is not to be seen.
+    /// Whether a name of a listing of one layer is not to be seen.
     pub(crate) fn is_unlisted(
         &self,
-        merged: &Merged,
+        lower: Option<&Lower>,
         name: Name<'_>,
         layer: usize,
         directory: (u64, u64),
     ) -> bool {
-        layer != UPPER && (merged.is_masked(name) || self.is_unseen(directory, name))
+        match lower {
+            Some(lower) => self.is_never_seen(lower, name),
+            // What is shared is the parent's.
+            None => layer != UPPER && self.is_unseen(directory, name),
+        }
     }
 
     /// Opens the directory `name`, which was found at `place`, in every layer that is part of it.
@@ -343,7 +320,6 @@ impl Layers {
             opaque: false,
             below: Arc::from(below),
             redirected: false,
-            masked: Vec::new(),
         };
         let mut redirect = None;
         let written = place.layer == parent.top && parent.upper.is_some();
@@ -367,23 +343,15 @@ impl Layers {
             merged.lowers = self.resolve(&self.roots, &path)?;
             merged.redirected = true;
             merged.below = Arc::from(path);
-        } else if !parent.is_masked(name) {
-            merged.lowers = self.descend(&parent.lowers, &parent.below, name)?;
+        } else {
+            merged.lowers = self.descend(&parent.lowers, name)?;
         }
-        if let Some(masked) = self.masks.get(&*merged.below) {
-            merged.masked = masked.clone();
-        }
-        let found_here = merged.lowers.first().is_none_or(|lower| lower.place == place);
+        let found_here = self.head(&merged.lowers).is_none_or(|lower| lower.place == place);
         if written || found_here { Ok(merged) } else { Err(Errno::ESTALE) }
     }
 
-    /// The directory `name` of a directory that is `lowers`, whose path is `path`.
-    pub(crate) fn descend(
-        &self,
-        lowers: &[Lower],
-        path: &[u8],
-        name: Name<'_>,
-    ) -> Result<Vec<Lower>, Errno> {
+    /// The directory `name` of a directory that is `lowers`.
+    pub(crate) fn descend(&self, lowers: &[Lower], name: Name<'_>) -> Result<Vec<Lower>, Errno> {
         let mut found = Vec::new();
         for lower in lowers {
             let Some(stat) = self.look(lower, name)? else { continue };
@@ -399,13 +367,14 @@ impl Layers {
                 Err(errno) => return Err(errno),
             };
             let stat = directory.stat_self()?;
-            if !sealed && !self.crosses(lower, &directory, &stat, path, name)? {
+            let path: Arc<[u8]> = Arc::from(join(&lower.path, name.as_bytes()));
+            if !sealed && !self.crosses(lower, &directory, &stat, &path)? {
                 break;
             }
             let opaque = sealed && self.marks.is_opaque(&directory)?;
             let redirect = if sealed { stored::redirect(&directory)? } else { None };
-            let directory = Arc::new(directory);
-            found.push(Lower { place: Place::new(layer, &stat), directory });
+            let (directory, masked) = (Arc::new(directory), self.masks_at(layer, &path));
+            found.push(Lower { place: Place::new(layer, &stat), directory, path, masked });
             if opaque {
                 break;
             }
@@ -426,22 +395,21 @@ impl Layers {
         directory: &Directory,
         stat: &Stat,
         path: &[u8],
-        name: Name<'_>,
     ) -> Result<bool, Errno> {
         if stat.device == parent.directory.stat_self()?.device {
             return Ok(true);
         }
         let allowed = match &self.crossing {
             Crossing::All => true,
-            Crossing::None => false,
-            Crossing::Only(paths) => {
+            // The paths are those of the root, not of what is bound.
+            Crossing::Only(paths) if parent.place.layer < BOUND => {
                 use std::os::unix::ffi::OsStrExt;
-                let here = join(path, name.as_bytes());
-                paths.iter().any(|path| {
-                    let path = path.as_os_str().as_bytes();
-                    path.strip_prefix(b"/").unwrap_or(path) == here
+                paths.iter().any(|allowed| {
+                    let allowed = allowed.as_os_str().as_bytes();
+                    allowed.strip_prefix(b"/").unwrap_or(allowed) == path
                 })
             }
+            Crossing::None | Crossing::Only(_) => false,
         };
         Ok(allowed && !directory.is_of_the_kernel()?)
     }
@@ -449,17 +417,10 @@ impl Layers {
     /// The directory at a path through the given roots.
     pub(crate) fn resolve(&self, roots: &[Lower], path: &[u8]) -> Result<Vec<Lower>, Errno> {
         let mut lowers = roots.to_vec();
-        let mut at = Vec::new();
         for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
             // A redirect comes from a disk that may be damaged: a name or nothing.
             let Ok(name) = Name::new(part) else { return Ok(Vec::new()) };
-            let masked =
-                self.masks.get(&at).is_some_and(|names| names.iter().any(|m| **m == *part));
-            if masked || lowers.is_empty() {
-                return Ok(Vec::new());
-            }
-            lowers = self.descend(&lowers, &at, name)?;
-            at = join(&at, part);
+            lowers = self.descend(&lowers, name)?;
         }
         Ok(lowers)
     }

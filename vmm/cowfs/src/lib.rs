@@ -19,13 +19,16 @@ mod index;
 mod layer;
 mod listing;
 mod lookup;
+mod merged;
 mod node;
 mod own;
 mod quota;
 mod remove;
 mod remove_all;
 mod rename;
+mod reseat;
 mod role;
+mod settings;
 mod space;
 mod stored;
 mod watch;
@@ -41,7 +44,9 @@ pub use configuration::{Config, Limits, LowerLayer, OpenFailure};
 pub use discard::DiscardFailure;
 pub use layer::Crossing;
 pub use own::OwnLayer;
+pub use reseat::{Held, HoldFailure};
 pub use role::View;
+pub use settings::Settings;
 pub use space::{Counters, FileSpace, Notifications, Tell};
 
 #[cfg(test)]

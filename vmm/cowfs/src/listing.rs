@@ -41,8 +41,10 @@ impl Listing {
         let disguises =
             merged.is_layered() && merged.upper.as_ref().is_some_and(stored::has_disguises);
         let layers = usize::from(merged.upper.is_some()) + merged.lowers.len();
-        let lowers = merged.lowers.iter().map(|lower| (lower.place.layer, &*lower.directory));
-        for (layer, directory) in merged.upper.iter().map(|dir| (merged.top, dir)).chain(lowers) {
+        let lowers = merged.lowers.iter();
+        let lowers = lowers.map(|lower| (lower.place.layer, &*lower.directory, Some(lower)));
+        let upper = merged.upper.iter().map(|dir| (merged.top, dir, None));
+        for (layer, directory, lower) in upper.chain(lowers) {
             let own = directory.stat_self()?;
             let device = own.device;
             let mut failure = None;
@@ -52,17 +54,19 @@ impl Listing {
                 }
                 let whiteouts = layers_seen.has_ours(merged, layer);
                 let gone = layers_seen.hidden.contains(&(device, raw))
-                    || layers_seen.is_unlisted(merged, name, layer, (device, own.inode))
+                    || layers_seen.is_unlisted(lower, name, layer, (device, own.inode))
                     || (whiteouts && kind == CHARACTER && is_whiteout(directory.stat(name)));
                 let kind = match disguises && layer == UPPER && kind == Dirent::REGULAR {
                     true => disguise(directory, name).unwrap_or(kind),
                     false => kind,
                 };
-                let fresh = layers == 1
-                    || listing.is_new(&mut seen, name, gone, || (inode(device, raw), kind));
+                let given = kind == Dirent::DIRECTORY && layers_seen.is_given(layer);
+                let number = || (!given).then(|| (inode(device, raw), kind));
+                let fresh = layers == 1 || listing.is_new(&mut seen, name, gone, number);
                 if !fresh || gone {
                     return;
                 }
+                let layer = if given { UPPER } else { layer };
                 listing.push(name, inode(device, raw), kind, layer);
                 if listing.bytes.len() + listing.entries.len() * size_of::<Listed>() > limit {
                     failure = Some(Errno::ENOMEM);
@@ -75,17 +79,18 @@ impl Listing {
         Ok(listing)
     }
 
-    /// Whether no layer above had the name. A file copied up keeps the inode of the one below.
+    /// Whether no layer above had the name. A file copied up keeps the inode of the one below, a
+    /// directory that is given takes it.
     fn is_new(
         &mut self,
         seen: &mut HashMap<Box<[u8]>, Option<usize>>,
         name: Name<'_>,
         gone: bool,
-        below: impl FnOnce() -> (u64, u8),
+        below: impl FnOnce() -> Option<(u64, u8)>,
     ) -> bool {
         if let Some(above) = seen.get_mut(name.as_bytes()) {
-            let (inode, kind) = below();
-            if let Some(entry) = above.take().map(|index| &mut self.entries[index])
+            if let Some((inode, kind)) = below()
+                && let Some(entry) = above.take().map(|index| &mut self.entries[index])
                 && entry.layer == UPPER
                 && entry.kind == kind
             {

@@ -244,6 +244,30 @@ impl Nodes {
         self.detach(directory, name);
     }
 
+
+    /// All files but those in work are one layer lower now.
+    pub(crate) fn sink(&mut self) {
+        for node in self.nodes.values_mut() {
+            match &mut node.orphan {
+                Some(Orphan::InWork(_)) => continue,
+                Some(Orphan::Below(merged, _)) => *merged = Arc::new(merged.sunk()),
+                Some(Orphan::Gone(_)) | None => {}
+            }
+            node.place = node.place.sunk();
+            if let Some((_, place)) = &mut node.backing {
+                *place = place.sunk();
+            }
+            // What is in it may come to be in two layers.
+            node.pure = false;
+        }
+        let nodes = &self.nodes;
+        let places = self.places.drain().map(|(place, id)| {
+            let now = nodes.get(&id).map_or(place, |node| node.place);
+            (now, id)
+        });
+        self.places = places.collect();
+    }
+
     /// The file is at another place now: it was copied up.
     pub(crate) fn moved(&mut self, id: NodeId, place: Place) {
         let node = self.node_mut(id);

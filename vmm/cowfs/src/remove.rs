@@ -34,15 +34,9 @@ impl State {
         let below = self.layers.find_lower(&merged, name)?.is_some();
         let retired = self.retire(directory, &merged, name, &found)?;
         let removed = match written && !below {
-            true => merged.upper().remove(name),
+            true => self.remove_own(&merged, name, Directory::remove),
             false => self.white_out(&merged, name, written, Rename::Replace),
         };
-        if let (Ok(()), Some(quota)) = (removed, &self.quota)
-            && written
-            && found.stat.links < 2
-        {
-            quota.give_back(found.stat.blocks * 512);
-        }
         self.settle(retired, removed)?;
         self.forget_removed(directory, name);
         self.settle_index(&found)
@@ -65,7 +59,8 @@ impl State {
         let retired = self.retire(directory, &merged, name, &found)?;
         // What is of the upper alone and holds no whiteout the host finds empty by itself.
         let alone = written && !below && merged.opaque;
-        let removed = match alone.then(|| merged.upper().remove_directory(name)) {
+        let own = || self.remove_own(&merged, name, Directory::remove_directory);
+        let removed = match alone.then(own) {
             Some(removed) if removed != Err(Errno::ENOTEMPTY) => removed,
             _ => self.remove_merged(directory, name, &found, below),
         };
@@ -95,7 +90,20 @@ impl State {
             }
             self.empty_for_good(child.upper())?;
         }
-        merged.upper().remove_directory(name)
+        self.remove_own(&merged, name, Directory::remove_directory)
+    }
+
+    /// Removes what `name` is in the upper, or where the parent shares it.
+    fn remove_own(
+        &self,
+        merged: &Merged,
+        name: Name<'_>,
+        remove: fn(&Directory, Name<'_>) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let charged = if merged.is_layered() { self.charged(merged.upper(), name) } else { 0 };
+        let removed = remove(merged.upper(), name);
+        self.give_back(removed, charged);
+        removed
     }
 
     /// Makes `name` a whiteout, in place of what the upper has there, in one step.

@@ -54,7 +54,11 @@ impl State {
             self.move_layered(old, new, &from, &to, &source, target)
         } else {
             let retired = self.retire_target(new, &to, &target)?;
-            let how = if flags == 0 { Rename::Replace } else { Rename::New };
+            // What is there and not seen stays.
+            let how = match &target {
+                Sight::Found(_) if flags == 0 => Rename::Replace,
+                _ => Rename::New,
+            };
             let moved = from.upper().rename(old.1, to.upper(), new.1, how);
             self.settle(retired, moved)?;
             self.moved_name(old, new);
@@ -89,7 +93,10 @@ impl State {
                 _ => Ok(()),
             };
             let how = if below { Rename::LeaveWhiteout } else { Rename::Replace };
-            emptied.and_then(|()| old_upper.rename(old.1, new_upper, new.1, how))
+            let replaced = self.charged(new_upper, new.1);
+            let moved = emptied.and_then(|()| old_upper.rename(old.1, new_upper, new.1, how));
+            self.give_back(moved, replaced);
+            moved
         };
         self.settle(retired, moved)?;
         self.moved_name(old, new);

@@ -5,7 +5,7 @@ use crate::configuration::{Config, OpenFailure};
 use crate::files::Handles;
 use crate::host::{Directory, File, Inotify};
 use crate::index::Index;
-use crate::layer::{Layers, Merged, UPPER};
+use crate::layer::{Layers, Merged, Place, UPPER};
 use crate::lookup::OpenDirectories;
 use crate::node::{Nodes, Seen};
 use crate::quota::Quota;
@@ -15,7 +15,7 @@ use fuse::request::Rejected;
 use fuse::session::Offer;
 use fuse::{Errno, NodeId, Operation, Request, Session, reply};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 const REPLY_HEADER: usize = reply::HEADER_SIZE;
 
@@ -44,6 +44,8 @@ pub struct Counters {
 #[derive(Debug)]
 pub struct FileSpace {
     state: Mutex<State>,
+    /// Held by who writes bytes outside the lock of the state; taken under that lock.
+    pub(crate) writing: RwLock<()>,
     notifications: Option<Notifications>,
 }
 
@@ -140,7 +142,8 @@ impl FileSpace {
         };
         state.watch_root();
         state.bind_all().map_err(|(path, source)| OpenFailure::Bind { path, source })?;
-        Ok(FileSpace { state: Mutex::new(state), notifications: inotify.map(Notifications) })
+        let (state, writing) = (Mutex::new(state), RwLock::new(()));
+        Ok(FileSpace { state, writing, notifications: inotify.map(Notifications) })
     }
 
     /// What happened so far.
@@ -219,6 +222,7 @@ impl FileSpace {
         reply::start(reply, unique);
         let served = state.session.admit(&request.operation).and_then(|()| {
             if let Some(bytes) = state.bytes(&request, limit)? {
+                let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
                 drop(state);
                 return bytes.serve(reply);
             }
@@ -277,6 +281,12 @@ impl State {
         }
     }
 
+    /// The upper is another directory now, which shows what the one before it did.
+    pub(crate) fn reseat_root(&mut self, place: Place) {
+        self.root_seen.place = place;
+        self.nodes.node_mut(NodeId::ROOT).place = place;
+    }
+
     fn forget(&mut self, request: &Request<'_>) {
         match request.operation {
             Operation::Forget { lookups } => self.nodes.forget(request.header.node, lookups),
@@ -302,7 +312,8 @@ impl State {
             }
             Operation::Write { handle, offset, data, kill_set_id } => {
                 let file = self.writable(handle, offset, kill_set_id)?;
-                Bytes::Write { file, offset, data, quota: self.quota.clone() }
+                let quota = self.quota_of(self.handles.file(handle)?.node);
+                Bytes::Write { file, offset, data, quota }
             }
             Operation::FSync { handle, data_only } => {
                 let file = self.file_to_sync(handle)?;

@@ -186,6 +186,11 @@ pub(crate) fn unmark(directory: &impl Attributes) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether an attribute is the one of [`pending`], which every regular file of an index has.
+pub(crate) fn is_pending(name: &[u8]) -> bool {
+    name == PENDING
+}
+
 /// How many names in the lowers stand for a file of the index.
 pub(crate) fn pending(file: &impl Attributes) -> Result<u32, Errno> {
     let text = file.attribute(PENDING)?;

@@ -7,6 +7,8 @@ mod discard;
 mod guest;
 mod hostile;
 mod model;
+mod reseat;
+mod seen;
 
 use crate::{LowerLayer, OpenFailure};
 use fuse::request::{SetAttr, SetTime, open_flags, rename_flags};

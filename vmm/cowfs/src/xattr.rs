@@ -85,7 +85,13 @@ impl State {
         }
         let kept = self.changeable(id)?;
         let name = kept.name(name).ok_or(Errno::EPERM)?;
-        kept.file.set_attribute(&name, value, flags)
+        match self.quota_of(id) {
+            Some(quota) => {
+                quota.admit(value.len() as u64)?;
+                quota.count(&kept.file, || kept.file.set_attribute(&name, value, flags))
+            }
+            None => kept.file.set_attribute(&name, value, flags),
+        }
     }
 
     /// REMOVEXATTR.
@@ -95,7 +101,10 @@ impl State {
         }
         let kept = self.changeable(id)?;
         let name = kept.name(name).ok_or(Errno::ENODATA)?;
-        kept.file.remove_attribute(&name)
+        match self.quota_of(id) {
+            Some(quota) => quota.count(&kept.file, || kept.file.remove_attribute(&name)),
+            None => kept.file.remove_attribute(&name),
+        }
     }
 
     fn changeable(&mut self, id: NodeId) -> Result<Kept, Errno> {

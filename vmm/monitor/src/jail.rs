@@ -4,18 +4,15 @@
 //! nothing else, connect to nothing, start nothing and trace nobody. Disks have no rule: their
 //! files are open before, the images for reading alone, and are never named again.
 
-use std::path::Path;
-
 use jail::{DESCRIPTOR_CALLS, FCNTL_ORDERS, FILE_CALLS, Inside, Jail, JailFailure, PROCESS_CALLS};
 
 use crate::Settings;
 
 /// Locks the calling thread and those it starts later into what `settings` name.
 pub(crate) fn enter(settings: &Settings) -> Result<(), JailFailure> {
-    let lowers: Vec<&Path> = settings.lowers.iter().map(AsRef::as_ref).collect();
     let inside = Inside {
-        read: &lowers,
-        written: &[&settings.upper, &settings.work],
+        read: &settings.files.read(),
+        written: &settings.files.written(),
         run_outside: false,
         calls: &[GUEST_CALLS, SOCKET_CALLS, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
         orders: &[(libc::SYS_ioctl, IOCTLS), FCNTL_ORDERS],

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ::jail::JailFailure;
 use abi::layout::{NET_QUEUE_SIZE, Place};
 use abi::start::{MAGIC, StartPage};
-use cowfs::{Config, FileSpace, LowerLayer};
+use cowfs::FileSpace;
 use event_manager::{EventManager, SubscriberOps};
 use kvm::{Machine, Vcpu};
 use virtio::mmio::{Identity, Registers};
@@ -275,12 +275,8 @@ fn start_vcpu(
 }
 
 fn open_files(settings: &Settings) -> Result<FileSpace, Failure> {
-    let lowers = settings.lowers.iter().cloned().map(LowerLayer::Live).collect();
-    let config = Config {
-        masks: settings.masks.clone(),
-        ..Config::new(lowers, settings.upper.clone(), settings.work.clone())
-    };
-    FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
+    FileSpace::open(settings.files.config())
+        .map_err(|failure| Failure::Files(settings.name.clone(), failure))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {

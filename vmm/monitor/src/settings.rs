@@ -25,14 +25,8 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Longest spin of the guest before it sleeps, microseconds.
     pub spin_us: u32,
-    /// What of the parent's tree is seen, topmost first; none for an empty tree.
-    pub lowers: Vec<PathBuf>,
-    /// Paths from the root that do not exist inside.
-    pub masks: Vec<PathBuf>,
-    /// The space's own layer.
-    pub upper: PathBuf,
-    /// Where files are staged, on the same file system as the upper.
-    pub work: PathBuf,
+    /// Its files.
+    pub files: cowfs::Settings,
     /// Its disks, in the order in which it sees them; at most [`abi::layout::Place::DISKS`].
     pub disks: Vec<Disk>,
 }

@@ -2,10 +2,9 @@
 
 use std::io::{Error, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use cowfs::{Backing, Config, FileSpace, Limits, LowerLayer, View};
+use cowfs::{Backing, Config, FileSpace, Limits, View};
 use jail::{DESCRIPTOR_CALLS, FCNTL_ORDERS, FILE_CALLS, Inside, Jail, JailFailure, PROCESS_CALLS};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -74,16 +73,14 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
 }
 
 fn open(settings: &Settings, passing: &Arc<OnceLock<Device>>) -> Result<FileSpace, Failure> {
-    let lowers = settings.lowers.iter().cloned().map(LowerLayer::Live).collect();
     let config = Config {
         view: View::Host,
-        masks: settings.masks.clone(),
         hidden: settings.hidden.clone(),
         notify: true,
         // Only root may hand files to the kernel.
         backing: rustix::process::geteuid().is_root().then(|| backing(passing)),
         limits: limits(descriptors()),
-        ..Config::new(lowers, settings.upper.clone(), settings.work.clone())
+        ..settings.files.config()
     };
     FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
 }
@@ -123,10 +120,9 @@ fn limits(descriptors: usize) -> Limits {
 }
 
 fn built(settings: &Settings) -> Result<Jail, JailFailure> {
-    let lowers: Vec<&Path> = settings.lowers.iter().map(AsRef::as_ref).collect();
     Jail::new(&Inside {
-        read: &lowers,
-        written: &[&settings.upper, &settings.work],
+        read: &settings.files.read(),
+        written: &settings.files.written(),
         run_outside: true,
         calls: &[OWN_CALLS, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
         orders: &[(libc::SYS_ioctl, &sys::fuse::IOCTLS), FCNTL_ORDERS],

@@ -13,14 +13,8 @@ pub const DEFAULT_THREADS: usize = 4;
 pub struct Settings {
     /// The space's name.
     pub name: String,
-    /// What of the parent's tree is seen, topmost first; none for an empty tree.
-    pub lowers: Vec<PathBuf>,
-    /// Paths from the root that do not exist inside.
-    pub masks: Vec<PathBuf>,
-    /// The space's own layer.
-    pub upper: PathBuf,
-    /// Where files are staged, on the same file system as the upper.
-    pub work: PathBuf,
+    /// Its files.
+    pub files: cowfs::Settings,
     /// Files of the parent that are not shown: the mount itself, and those that are there before it.
     ///
     /// So no mount is ever seen through itself: each sees at most those made later.

@@ -12,6 +12,7 @@ use crate::config::SpaceName;
 use crate::failure::{Failure, Outcome, While};
 use crate::files::{self, OwnFiles};
 use crate::lifecycle::Spaces;
+use crate::lineage::Lineage;
 use crate::locks;
 use crate::mounting::is_mounted;
 use crate::progress::Progress;
@@ -61,6 +62,9 @@ pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
     let spaces = Spaces::open()?;
     let files = OwnFiles::of(&spaces, &options.name)?;
     let name = &files.name;
+    if let Some(lineage) = &files.lineage {
+        must_lie_on_the_host(&spaces, name, lineage)?;
+    }
     if files.root.is_none() {
         return Err(Failure::new(format!(
             "space {name} sees nothing of the parent, so there is nowhere to commit to; set root in [files]"
@@ -99,6 +103,22 @@ pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
         );
     }
     list(&changes, options.json, &format!("committed to {}", files.parent()))
+}
+
+/// What lies on the layer of a space is not the host's to take: it would go past that space.
+fn must_lie_on_the_host(spaces: &Spaces, name: &SpaceName, lineage: &Lineage) -> Outcome<()> {
+    if let Some(parent) = lineage.parent() {
+        return Err(Failure::new(format!(
+            "space {name} was made from space {parent}, whose layers do not change any more, so it cannot be committed; take its changes out with portspace diff {name} --patch, or portspace mount {name}"
+        )));
+    }
+    if let Some(layer) = lineage.layers(&spaces.paths).first() {
+        return Err(Failure::new(format!(
+            "space {name} lies on its own layer {}, from which other spaces were made, so it cannot be committed; take its files out with portspace mount {name}",
+            layer.id
+        )));
+    }
+    Ok(())
 }
 
 /// Forgets a space's changes: the parent's files are seen again.

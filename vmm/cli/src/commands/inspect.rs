@@ -94,8 +94,15 @@ fn show_entry(entry: &Entry) {
     if let Some(directory) = &entry.mounted {
         say!("mounted  {}", directory.display());
     }
+    if let Some(parent) = &entry.parent {
+        say!("parent   space {parent}");
+    }
+    for layer in &entry.chain {
+        say!("layer    {} of space {}", layer.id, layer.from);
+    }
     if let Some(root) = &entry.root {
-        say!("parent   {} (read only)", root.display());
+        let what = if entry.parent.is_some() { "host  " } else { "parent" };
+        say!("{what}   {} (read only)", root.display());
     }
     if let Some(upper) = &entry.upper {
         say!("files    {}", upper.display());

@@ -10,6 +10,7 @@ use switch::status::{Machine, SpaceStatus};
 use crate::config::SpaceName;
 use crate::failure::Outcome;
 use crate::lifecycle::{self, Spaces};
+use crate::lineage::{Layer, Lineage};
 use crate::link;
 
 /// One space, as listings show it.
@@ -22,6 +23,10 @@ pub(super) struct Entry {
     pub(super) peer: Option<String>,
     pub(super) file: Option<PathBuf>,
     pub(super) root: Option<PathBuf>,
+    /// The space it was made from; none for the host.
+    pub(super) parent: Option<String>,
+    /// The layers between its own and the host, topmost first.
+    pub(super) chain: Vec<Layer>,
     pub(super) disks: Vec<monitor::Disk>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) vm: Option<Status>,
@@ -102,6 +107,8 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
     };
     let ended = if running.is_none() { lifecycle::ended(&paths) } else { None };
     let note = running.map(|running| running.note);
+    // What is wrong with a chain is said by what needs it.
+    let lineage = Lineage::read(&spaces.paths, &paths).ok().flatten();
     Entry {
         name: name.to_string(),
         state,
@@ -109,6 +116,8 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         peer: note.as_ref().map(|note| note.peer.to_string()),
         memory_bytes: note.as_ref().map(|note| note.memory_bytes),
         root: note.as_ref().and_then(|note| note.root.clone()),
+        parent: lineage.as_ref().and_then(|lineage| lineage.parent().map(str::to_owned)),
+        chain: lineage.map(|lineage| lineage.layers(&spaces.paths)).unwrap_or_default(),
         disks: note.as_ref().map(|note| note.disks.clone()).unwrap_or_default(),
         file: note.map(|note| note.file),
         vm,
@@ -133,6 +142,8 @@ fn plugged(space: &SpaceStatus) -> Option<Entry> {
         peer: Some(space.peer.ip().to_string()),
         file: None,
         root: None,
+        parent: None,
+        chain: Vec::new(),
         disks: Vec::new(),
         memory_bytes: None,
         vm: None,

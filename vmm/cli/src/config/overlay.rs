@@ -9,6 +9,7 @@ use switch::overlay::{
     DEFAULT_KEEPALIVE_S, DEFAULT_PORT, Dscp, Encapsulation, Limits, Mode, Overlay, Range, SaPair,
 };
 
+use super::files::Dns;
 use super::policy::RawPolicy;
 use super::sa::RawPair;
 use super::traffic::ranges;
@@ -27,6 +28,7 @@ pub(super) struct RawOverlay {
     encapsulation: Option<Spanned<String>>,
     dscp: Option<Spanned<String>>,
     keepalive: Option<Spanned<u16>>,
+    pub(super) dns: Dns,
     ike: Option<Spanned<toml::Table>>,
     manual: Option<Spanned<RawPair>>,
     #[serde(default)]

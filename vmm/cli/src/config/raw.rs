@@ -8,7 +8,7 @@ use toml::Spanned;
 use switch::overlay::Limits;
 
 use super::disk::{self, RawDisk};
-use super::masks;
+use super::files::{Dns, RawFiles};
 use super::overlay::{Own, RawOverlay};
 use super::word::{Word, Words, parse_size};
 use super::{Config, FilesConfig, Keyed, Mistake, NotAName, Source, SpaceName, at};
@@ -25,7 +25,7 @@ pub(super) struct File {
     #[serde(default)]
     ports: Ports,
     #[serde(default)]
-    files: Files,
+    files: RawFiles,
     #[serde(default)]
     disks: Vec<Spanned<RawDisk>>,
     #[serde(default)]
@@ -49,13 +49,6 @@ struct Space {
 struct Ports {
     inherit: Option<Spanned<Vec<String>>>,
     hide: Option<Spanned<Vec<String>>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Files {
-    root: Option<Spanned<String>>,
-    mask: Option<Spanned<Vec<String>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,16 +85,17 @@ impl File {
         keyed: Keyed,
     ) -> Result<Config, Mistake> {
         let name = self.space.name(source, stem)?;
+        let parent = self.space.parent(source, &name)?;
         let memory_bytes = self.space.convert(source)?;
         self.ports.convert(source)?;
-        let (root, masks) = self.files.convert(source)?;
+        let files = self.files.convert(source, &self.overlay.dns, parent.is_none())?;
         let disks = disk::convert(source, self.disks)?;
         let spin_us = at_most_a_second(source, self.tuning.spin_us)?;
         let guest_spin_us = at_most_a_second(source, self.tuning.guest_spin_us)?;
         let limits = self.limits.convert(source)?;
         let own = Own { addresses: self.space.address, limits };
         let overlay = self.overlay.convert(source, own, keyed)?;
-        Ok(Config { name, memory_bytes, spin_us, guest_spin_us, overlay, root, masks, disks })
+        Ok(Config { name, parent, memory_bytes, spin_us, guest_spin_us, overlay, files, disks })
     }
 }
 
@@ -111,23 +105,23 @@ pub(super) struct FilesAlone {
     #[serde(default)]
     space: Space,
     #[serde(default)]
-    files: Files,
+    files: RawFiles,
+    #[serde(default)]
+    overlay: Names,
+}
+
+/// What of an overlay is about files.
+#[derive(Default, Deserialize)]
+struct Names {
+    dns: Dns,
 }
 
 impl FilesAlone {
     pub(super) fn convert(self, source: &Source<'_>, stem: &str) -> Result<FilesConfig, Mistake> {
-        let (root, masks) = self.files.convert(source)?;
-        Ok(FilesConfig { name: self.space.name(source, stem)?, root, masks })
-    }
-}
-
-impl Files {
-    /// The directory of the parent that is seen inside, and what below it is not.
-    fn convert(self, source: &Source<'_>) -> Result<(Option<PathBuf>, Vec<PathBuf>), Mistake> {
-        let root = self.root.map(|root| absolute(source, root, "write the directory from / on"));
-        let root = root.transpose()?;
-        let masks = masks::convert(source, self.mask, root.as_deref())?;
-        Ok((root, masks))
+        let name = self.space.name(source, stem)?;
+        let parent = self.space.parent(source, &name)?;
+        let files = self.files.convert(source, &self.overlay.dns, parent.is_none())?;
+        Ok(FilesConfig { name, parent, files })
     }
 }
 
@@ -146,11 +140,24 @@ impl Space {
         }
     }
 
+    /// The space it is made from; `None` for the host.
+    fn parent(&self, source: &Source<'_>, name: &SpaceName) -> Result<Option<SpaceName>, Mistake> {
+        let Some(parent) = self.parent.as_ref().filter(|parent| parent.get_ref() != "base") else {
+            return Ok(None);
+        };
+        let named: SpaceName = parent
+            .get_ref()
+            .parse()
+            .map_err(|error: NotAName| at(source, parent, format!("{error}; or use \"base\"")))?;
+        if named == *name {
+            let what = "is the space itself, a loop; name another space, or use \"base\"";
+            return Err(at(source, parent, what));
+        }
+        Ok(Some(named))
+    }
+
     /// The guest's memory in bytes; what has one meaning yet is checked, the addresses are not.
     fn convert(&self, source: &Source<'_>) -> Result<u64, Mistake> {
-        one_of(source, &self.parent, "base", |parent| {
-            format!("spaces as parents ({parent:?}) are not available yet; use \"base\"")
-        })?;
         one_of(source, &self.guest, "native", |guest| match guest {
             "linux" => "the Linux guest is not available yet; use \"native\"".to_owned(),
             _ => format!("{guest:?} is no guest; use \"native\""),
@@ -251,9 +258,9 @@ mod tests {
     fn what_is_about_files_is_read_whatever_keys_the_overlay() {
         let text = "[overlay]\nlocal = \"192.0.2.10\"\n[files]\nroot = \"/srv\"\n";
         let files = FilesConfig::parse("f.toml", "red", text).unwrap();
-        assert_eq!((files.name.as_str(), files.root), ("red", Some("/srv".into())));
+        assert_eq!((files.name.as_str(), files.files.root), ("red", Some("/srv".into())));
         let named = FilesConfig::parse("f.toml", "F", "[space]\nname = \"blue\"").unwrap();
-        assert_eq!((named.name.as_str(), named.root), ("blue", None));
+        assert_eq!((named.name.as_str(), named.files.root), ("blue", None));
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn a_good_file_becomes_a_configuration_named_by_its_stem() {
     assert_eq!((pair.inbound.spi, pair.outbound.spi), (0x1001, 0x1002));
     let key = serde_json::to_value(&pair.outbound.cipher_key).unwrap();
     assert_eq!(key, "101112131415161718191a1b1c1d1e1f");
-    assert!(config.root.is_none());
+    assert!(config.files.root.is_none());
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn fetch(scene: &Scene<'_>, report: &mut Report) -> Outcome<()> {
     report.check("red fetches a file over HTTP", fetched.ok(), detail);
     let inside = scene.run(RED, &["sha256", &to], PATIENCE)?;
     let seen = inside.out.split_whitespace().next().unwrap_or_default();
-    let upper = scene.lab.a.directory.join("state/spaces/red/upper").join(PARCEL);
+    let upper = scene.lab.a.directory.join("state/spaces/red/own/upper").join(PARCEL);
     let outside = std::fs::read(&upper).map(|bytes| sha256(&bytes)).unwrap_or_default();
     let ok = seen == scene.parcel && outside == scene.parcel;
     let detail = match ok {

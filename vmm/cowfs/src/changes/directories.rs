@@ -44,7 +44,7 @@ impl Walk<'_, '_> {
 
     /// The parent's directory that a directory of the upper goes with.
     fn source(&mut self, merged: &Merged) -> Result<Option<Thing>, Errno> {
-        let Some(lower) = merged.lowers.first() else { return Ok(None) };
+        let Some(lower) = self.tree.layers.head(&merged.lowers) else { return Ok(None) };
         let is_ours = self.tree.layers.is_sealed(lower.place.layer);
         let source = Thing::of_directory(Arc::clone(&lower.directory), is_ours)?;
         self.see(&source.stat);

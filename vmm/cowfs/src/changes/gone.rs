@@ -62,7 +62,7 @@ impl Walk<'_, '_> {
     fn deleted_below(&mut self, above: &Merged, name: Name<'_>, top: &[u8], since: Time) {
         let layers = &self.tree.layers;
         let descend = |above: &Merged, name: Name<'_>| {
-            let lowers = layers.descend(&above.lowers, &above.below, name)?;
+            let lowers = layers.descend(&above.lowers, name)?;
             Ok(layers.lower_directory(lowers, &above.path_below(name)))
         };
         let here = self.here.clone();

@@ -49,6 +49,13 @@ impl Tree {
         self.masks.iter().any(|mask| is_below(path, mask))
     }
 
+    /// The first file that is given at a path or below it, if any is.
+    pub(crate) fn given(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let roots = self.layers.roots.iter();
+        let roots = roots.filter(|root| self.layers.is_given(root.place.layer));
+        roots.filter_map(|root| given_at(&root.directory, path)).next()
+    }
+
     /// The inode number shown of a file that is no copy.
     pub(crate) fn inode(&self, stat: &Stat) -> u64 {
         inode(self.upper_device, stat.device, stat.inode)
@@ -92,7 +99,7 @@ impl Tree {
     /// What the parent has at a path of its own.
     pub(crate) fn below(&self, path: &[u8]) -> Result<Thing, Errno> {
         let Some((name, above)) = split(path)? else {
-            let root = self.layers.roots.first().ok_or(Errno::ENOENT)?;
+            let (root, _) = self.layers.root_source().ok_or(Errno::ENOENT)?;
             let directory = Arc::clone(&root.directory);
             return Thing::of_directory(directory, self.layers.is_sealed(root.place.layer));
         };
@@ -125,7 +132,6 @@ impl Layers {
             opaque: false,
             below: Arc::from(below),
             redirected: true,
-            masked: self.masks.get(below).cloned().unwrap_or_default(),
         }
     }
 }
@@ -158,6 +164,20 @@ pub(crate) fn split(path: &[u8]) -> Result<Option<(Name<'_>, &[u8])>, Errno> {
     let slash = path.iter().rposition(|byte| *byte == b'/');
     let (above, name) = slash.map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]));
     Ok(Some((Name::new(name)?, above)))
+}
+
+/// The first file at `path` of a layer of single files, or below.
+fn given_at(root: &Directory, path: &[u8]) -> Option<Vec<u8>> {
+    let (name, above) = split(path).ok()??;
+    let above = walk_down(root, above).ok()?;
+    let stat = above.stat(name).ok()??;
+    if !stat.is_directory() {
+        return Some(path.to_vec());
+    }
+    let directory = above.directory(name, true).ok()?;
+    let mut names = Vec::new();
+    directory.list(|name, _, _| names.push(name.as_bytes().to_vec())).ok()?;
+    names.iter().find_map(|name| given_at(root, &[path, b"/", name].concat()))
 }
 
 /// Opens the directory at `path` below `root`, one name at a time.

@@ -6,7 +6,6 @@ use super::{CommitFailure, apply::Parent};
 use crate::changes::{
     Change, Comparison, Means, Purpose, Stamp, What, bytes_of, is_below, path_of, split,
 };
-use crate::configuration::LowerLayer;
 use crate::host::random;
 use crate::own::OwnLayer;
 use crate::{FileKind, Side};
@@ -64,9 +63,7 @@ impl<'c> Plan<'c> {
         paths: &[PathBuf],
         over_conflicts: bool,
     ) -> Result<Plan<'c>, CommitFailure> {
-        let [LowerLayer::Live(root)] = &own.config.lowers[..] else {
-            return Err(CommitFailure::NotBase);
-        };
+        let Some(root) = own.config.parent() else { return Err(CommitFailure::NotBase) };
         let changes = compared.select(paths, Purpose::Commit)?;
         let failed = |why| CommitFailure::Parent { path: root.clone(), why };
         let root_path = std::path::absolute(root).map_err(failed)?;
@@ -92,6 +89,9 @@ impl<'c> Plan<'c> {
             if change.is_masked {
                 planner.refuse(change, Refusal::Masked);
             }
+            if let Some(given) = planner.given(change) {
+                planner.refuse(change, Refusal::Given(given));
+            }
             if let Err(why) = planner.add(change) {
                 return Err(CommitFailure::Host { path: change.path.clone(), why });
             }
@@ -114,6 +114,19 @@ impl<'c> Plan<'c> {
 impl<'c> Planner<'_, 'c> {
     fn refuse(&mut self, change: &Change, why: Refusal) {
         self.refused.push((change.path.clone(), why));
+    }
+
+    /// What of the files given to the space a change is about, if any: they are not the parent's.
+    fn given(&self, change: &Change) -> Option<PathBuf> {
+        let tree = &self.compared.tree;
+        let given = |path: &[u8]| tree.given(path).map(|given| path_of(&given));
+        let own = match change.after {
+            Some(after) if after.kind == FileKind::Directory => None,
+            _ => given(bytes_of(&change.path)),
+        };
+        let moves = change.before.is_some_and(|side| side.kind == FileKind::Directory)
+            && !matches!(&change.what, What::Changed(parts) if !parts.kind);
+        own.or_else(|| given(&change.below).filter(|_| moves))
     }
 
     fn add(&mut self, change: &'c Change) -> Result<(), Errno> {
@@ -241,7 +254,8 @@ impl<'c> Planner<'_, 'c> {
         let here = path_of(&self.plan.journal.root).join(path_of(path));
         let Ok(here) = here.canonicalize() else { return };
         let config = &self.own.config;
-        let own = [&config.upper, &config.work].into_iter().chain(&config.hidden);
+        let own = [&config.upper, &config.work].into_iter();
+        let own = own.chain(&config.hidden).chain(&config.private);
         let mut seen = own.filter_map(|own| own.canonicalize().ok());
         let held = seen.find(|own| own.starts_with(&here));
         // The path may be of a redirect, which the guest wrote: slashes are where it likes.

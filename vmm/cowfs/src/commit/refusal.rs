@@ -16,6 +16,9 @@ pub enum Refusal {
     /// The place is masked.
     #[error("the place is masked: what is there is not for the parent")]
     Masked,
+    /// Something there was given to the space, not by the parent.
+    #[error("{} is given to the space by its configuration, and is not the parent's: leave it out", shown(.0))]
+    Given(PathBuf),
     /// It holds something that the space does not see.
     #[error("{} lies below it, which the space does not see: remove the directory yourself", shown(.0))]
     Holds(PathBuf),

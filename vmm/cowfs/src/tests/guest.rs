@@ -54,9 +54,44 @@ impl Place {
         std::fs::read_dir(self.path("work")).unwrap().count() - 1
     }
 
+    /// The upper becomes a sealed layer, and a new one takes its place; nobody serves it.
+    pub(super) fn seal(&self) {
+        let number = self.sealed().len();
+        let layer = self.path(&format!("layer{number}"));
+        std::fs::rename(self.path("upper"), &layer).unwrap();
+        if self.path("work/index").exists() {
+            std::fs::rename(self.path("work/index"), layer.with_extension("index")).unwrap();
+        }
+        std::fs::create_dir(self.path("upper")).unwrap();
+    }
+
+    /// The same while `guest` goes on.
+    pub(super) fn seal_under(&self, guest: &Guest) {
+        let layer = self.path(&format!("layer{}", self.sealed().len()));
+        std::fs::create_dir(self.path("next")).unwrap();
+        let held = guest.space.hold(&self.path("next")).unwrap();
+        std::fs::rename(self.path("work/index"), layer.with_extension("index")).unwrap();
+        std::fs::rename(self.path("upper"), &layer).unwrap();
+        std::fs::rename(self.path("next"), self.path("upper")).unwrap();
+        held.renew().unwrap();
+    }
+
+    /// What was sealed, topmost first.
+    fn sealed(&self) -> Vec<LowerLayer> {
+        let layers = (0..).map(|number| self.path(&format!("layer{number}")));
+        let layers = layers.take_while(|layer| layer.exists()).map(|files| {
+            let index = Some(files.with_extension("index")).filter(|index| index.exists());
+            LowerLayer::Sealed { files, index, own: true }
+        });
+        let mut layers: Vec<_> = layers.collect();
+        layers.reverse();
+        layers
+    }
+
     pub(super) fn config(&self) -> Config {
-        let lowers = ["lower", "below"].map(|name| LowerLayer::Live(self.path(name)));
-        Config::new(lowers.into(), self.path("upper"), self.path("work"))
+        let live = ["lower", "below"].map(|name| LowerLayer::Live(self.path(name)));
+        let lowers = self.sealed().into_iter().chain(live);
+        Config::new(lowers.collect(), self.path("upper"), self.path("work"))
     }
 
     /// The same over one directory of the host: what can be committed.

@@ -23,10 +23,11 @@ fn settings(root: &Path) -> Settings {
         mtu: 1400,
         memory_bytes: 0,
         spin_us: 0,
-        lowers: vec![root.join("lower")],
-        masks: Vec::new(),
-        upper: root.join("upper"),
-        work: root.join("work"),
+        files: cowfs::Settings::new(
+            vec![cowfs::LowerLayer::Live(root.join("lower"))],
+            root.join("upper"),
+            root.join("work"),
+        ),
         disks: Vec::new(),
     }
 }

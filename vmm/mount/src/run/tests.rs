@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -15,10 +16,11 @@ fn settings(root: &Path) -> Settings {
     fs::write(root.join("elsewhere/secret"), "another's").unwrap();
     Settings {
         name: "red".into(),
-        lowers: vec![root.join("lower")],
-        masks: Vec::new(),
-        upper: root.join("upper"),
-        work: root.join("work"),
+        files: cowfs::Settings::new(
+            vec![cowfs::LowerLayer::Live(root.join("lower"))],
+            root.join("upper"),
+            root.join("work"),
+        ),
         hidden: Vec::new(),
         threads: 1,
     }
