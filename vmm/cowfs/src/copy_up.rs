@@ -53,8 +53,21 @@ impl State {
         &mut self,
         make: impl FnOnce(&mut State, Name<'_>) -> Result<T, Errno>,
     ) -> Result<(Staged, T), Errno> {
+        let staged = self.name_staged();
+        self.fill(staged, make)
+    }
+
+    /// A name of work that is free.
+    pub(crate) fn name_staged(&mut self) -> Staged {
         self.staged += 1;
-        let staged = Staged { name: Arc::from(staged_name(self.staged)) };
+        Staged { name: Arc::from(staged_name(self.staged)) }
+    }
+
+    fn fill<T>(
+        &mut self,
+        staged: Staged,
+        make: impl FnOnce(&mut State, Name<'_>) -> Result<T, Errno>,
+    ) -> Result<(Staged, T), Errno> {
         match make(self, staged.name()) {
             Ok(made) => {
                 if let Some(quota) = &self.quota {
@@ -63,11 +76,16 @@ impl State {
                 Ok((staged, made))
             }
             Err(errno) => {
-                if discard(&self.work, staged.name()).is_err() {
-                    self.counters.left_in_work += 1;
-                }
+                self.abandon(&staged);
                 Err(errno)
             }
+        }
+    }
+
+    /// Removes what was never whole, so that no quota has counted it.
+    pub(crate) fn abandon(&mut self, staged: &Staged) {
+        if discard(&self.work, staged.name()).is_err() {
+            self.counters.left_in_work += 1;
         }
     }
 
@@ -319,7 +337,12 @@ impl State {
         let key = (linked && source.kind() != TYPE_DIRECTORY).then(|| place.key());
         let pending = self.names_below(id, &source)?.saturating_sub(1);
         let pending = key.as_ref().map(|_| pending);
-        let (staged, kept) = self.stage(|state, temporary| match source.kind() {
+        let beside = self.beside.take_if(|beside| beside.is_of(id, place, keep, &source));
+        let (staged, copied) = match beside {
+            Some(beside) => (beside.staged, Some(beside.to)),
+            None => (self.name_staged(), None),
+        };
+        let (staged, kept) = self.fill(staged, |state, temporary| match source.kind() {
             TYPE_REGULAR => {
                 let from = {
                     let (directory, name) = state.directory_of(&at)?;
@@ -328,8 +351,14 @@ impl State {
                 if Place::new(place.layer, &from.stat()?) != place {
                     return Err(Errno::ESTALE);
                 }
-                let copy = state.work.create(temporary, 0o600)?;
-                copy_whole(&from, &copy, keep)?;
+                let copy = match copied {
+                    Some(copy) => copy,
+                    None => {
+                        let copy = state.work.create(temporary, 0o600)?;
+                        copy_whole(&from, &copy, keep)?;
+                        copy
+                    }
+                };
                 state.copy_attributes(&from, &copy, place.layer)?;
                 if let Some(pending) = pending {
                     // What can have no attributes counts its names in the upper only.
@@ -447,7 +476,7 @@ fn keep_times(directory: &Directory, before: &Stat) -> Result<(), Errno> {
 }
 
 /// Copies at most `keep` bytes, again if the file is being written meanwhile.
-fn copy_whole(from: &File, to: &File, keep: u64) -> Result<(), Errno> {
+pub(crate) fn copy_whole(from: &File, to: &File, keep: u64) -> Result<(), Errno> {
     for _ in 0..ATTEMPTS {
         let before = from.stat()?;
         to.truncate(0)?;

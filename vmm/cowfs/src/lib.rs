@@ -6,6 +6,7 @@
 mod ahead;
 mod attributes;
 mod backing;
+mod beside;
 mod bindings;
 mod changes;
 mod commit;

@@ -244,7 +244,6 @@ impl Nodes {
         self.detach(directory, name);
     }
 
-
     /// All files but those in work are one layer lower now.
     pub(crate) fn sink(&mut self) {
         for node in self.nodes.values_mut() {

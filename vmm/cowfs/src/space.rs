@@ -1,6 +1,8 @@
 //! The file space: requests in, replies out.
 
+use crate::ahead::Ahead;
 use crate::backing::Backing;
+use crate::beside::Beside;
 use crate::configuration::{Config, OpenFailure};
 use crate::files::Handles;
 use crate::host::{Directory, File, Inotify};
@@ -14,8 +16,9 @@ use crate::watch::Watches;
 use fuse::request::Rejected;
 use fuse::session::Offer;
 use fuse::{Errno, NodeId, Operation, Request, Session, reply};
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 const REPLY_HEADER: usize = reply::HEADER_SIZE;
 
@@ -46,6 +49,8 @@ pub struct FileSpace {
     state: Mutex<State>,
     /// Held by who writes bytes outside the lock of the state; taken under that lock.
     pub(crate) writing: RwLock<()>,
+    /// A file that was being copied no longer is.
+    pub(crate) copied: Condvar,
     notifications: Option<Notifications>,
 }
 
@@ -86,7 +91,11 @@ pub(crate) struct State {
     pub(crate) quota: Option<Arc<Quota>>,
     pub(crate) backing: Option<Arc<Backing>>,
     /// What the request being served leaves to be handed over.
-    pub(crate) ahead: Option<crate::ahead::Ahead>,
+    pub(crate) ahead: Option<Ahead>,
+    /// What was copied for the request being served.
+    pub(crate) beside: Option<Beside>,
+    /// Files that are being copied.
+    pub(crate) copying: HashSet<NodeId>,
 }
 
 /// What is done outside the lock: bytes, which wait for a disk.
@@ -139,11 +148,17 @@ impl FileSpace {
             quota: opened.quota,
             backing,
             ahead: None,
+            beside: None,
+            copying: HashSet::new(),
         };
         state.watch_root();
         state.bind_all().map_err(|(path, source)| OpenFailure::Bind { path, source })?;
-        let (state, writing) = (Mutex::new(state), RwLock::new(()));
-        Ok(FileSpace { state, writing, notifications: inotify.map(Notifications) })
+        Ok(FileSpace {
+            state: Mutex::new(state),
+            writing: RwLock::new(()),
+            copied: Condvar::new(),
+            notifications: inotify.map(Notifications),
+        })
     }
 
     /// What happened so far.
@@ -226,7 +241,9 @@ impl FileSpace {
                 drop(state);
                 return bytes.serve(reply);
             }
+            let mut state = self.copy_beside(state, &request)?;
             let served = state.serve(&request, limit, reply);
+            state.end_beside();
             state.clean_up();
             if let (Some(ahead), Some(tell)) = (state.ahead.take(), tell) {
                 drop(state);

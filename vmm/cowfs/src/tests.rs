@@ -1,5 +1,6 @@
 //! The file space as a guest and its parent see it.
 
+mod beside;
 mod changes;
 mod commit;
 mod crash;
