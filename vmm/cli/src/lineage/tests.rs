@@ -181,6 +181,7 @@ fn what_cannot_be_a_chain_is_refused_with_a_sentence() {
 }
 
 /// A process that serves a space, as far as commands see it, on a thread of this one.
+#[expect(clippy::disallowed_methods, reason = "a process of its own, but for a test")]
 fn serve(lab: &Lab, space: &str) -> (fs::File, std::sync::Arc<cowfs::FileSpace>) {
     let paths = lab.paths(space);
     own(&paths.runtime).unwrap();
