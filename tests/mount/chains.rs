@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use cli::lab::Lab;
 use tests::{run, tree};
@@ -97,4 +98,117 @@ pub(crate) fn apart(lab: &Lab) {
     assert!(layers.join("red/1").exists() && layers.join("blue/1").exists());
     drop(green);
     assert_eq!(fs::read_dir(&layers).unwrap().count(), 0, "the last one takes the layers along");
+}
+
+/// Two files in step: the second is never ahead of the first, nor more than one line behind.
+const WRITER: &str =
+    "exec 3>>first 4>>second; n=0; while :; do n=$((n+1)); echo $n >&3; echo $n >&4; done";
+
+/// A program that writes through the mount of `red` until it is dropped.
+struct Writer(std::process::Child);
+
+impl Writer {
+    fn start(red: &Mounts<'_>) -> Writer {
+        let mut shell = Command::new("bash");
+        let writer =
+            Writer(shell.args(["-c", WRITER]).current_dir(&red.directory).spawn().unwrap());
+        tests::eventually("something is written", || {
+            fs::metadata(red.at("second")).is_ok_and(|second| second.len() > 100)
+        });
+        writer
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether two files are those of one moment of [`WRITER`]; the last line.
+fn in_step(first: &str, second: &str) -> u64 {
+    let last = |text: &str| {
+        let lines: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(lines.iter().copied().eq(1..=lines.len() as u64), "every line once and whole");
+        lines.len() as u64
+    };
+    let (first, second) = (last(first), last(second));
+    assert!(first == second || first == second + 1, "{first} and {second}");
+    first
+}
+
+fn with_quota(red: &Mounts<'_>) {
+    // So that the kernel writes nothing by itself.
+    let text = format!("[files]\nroot = {:?}\nquota = \"4G\"\n", red.lower);
+    fs::write(&red.file, text).unwrap();
+}
+
+pub(crate) fn of_a_running_space(lab: &Lab) {
+    let red = Mounts::new(lab);
+    with_quota(&red);
+    red.must_mount();
+    let writer = Writer::start(&red);
+    let mut points = Vec::new();
+    for name in ["blue", "green", "grey"] {
+        let child = Child::of(lab, "red", name);
+        child.must_mount();
+        let point = in_step(&child.read("first"), &child.read("second"));
+        fs::write(child.directory.join("first"), name).unwrap();
+
+        points.push((child, point));
+    }
+    let now = fs::metadata(red.at("first")).unwrap().len();
+    tests::eventually("it goes on", || fs::metadata(red.at("first")).unwrap().len() > now);
+    drop(writer);
+    for (child, _) in &points {
+        assert_eq!(child.read("first"), child.name, "what it wrote is its own");
+    }
+    assert!(points[0].1 <= points[1].1 && points[1].1 <= points[2].1);
+    let read = |path| fs::read_to_string(red.at(path)).unwrap();
+    let whole = in_step(&read("first"), &read("second"));
+    assert!(whole >= points[2].1);
+    assert!(run(lab, &["stop", "red"]).ok());
+    red.must_mount();
+    assert_eq!(in_step(&read("first"), &read("second")), whole, "nothing of it is lost");
+    drop(points);
+    // Without a quota root's kernel writes files by itself: it is said, and nothing is half done.
+    assert!(run(lab, &["stop", "red"]).ok());
+    fs::write(&red.file, format!("[files]\nroot = {:?}\n", red.lower)).unwrap();
+    red.must_mount();
+    let open = fs::OpenOptions::new().append(true).open(red.at("first")).unwrap();
+    let blue = Child::of(lab, "red", "blue");
+    let refused = blue.mount();
+    if !refused.ok() {
+        assert!(refused.said.contains("has first open"), "{}", refused.said);
+        drop(open);
+        tests::eventually("it is closed", || blue.mount().ok());
+    }
+    assert_eq!(in_step(&blue.read("first"), &blue.read("second")), whole);
+}
+
+pub(crate) fn killed(lab: &Lab) {
+    let red = Mounts::new(lab);
+    with_quota(&red);
+    red.must_mount();
+    let writer = Writer::start(&red);
+    for number in 0..40_u64 {
+        let blue = Child::of(lab, "red", "blue");
+        let mut command = lab.a.portspace(&["mount", text(&blue.file), text(&blue.directory)]);
+        let mut command = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(500 + 700 * number));
+        let _ = command.kill();
+        let _ = command.wait();
+        run(lab, &["stop", "blue"]);
+        // The next one makes it, or finds it made.
+        blue.must_mount();
+        in_step(&blue.read("first"), &blue.read("second"));
+        assert!(!lab.a.directory.join("state/spaces/red/sealing.json").exists());
+    }
+    drop(writer);
+    let read = |path| fs::read_to_string(red.at(path)).unwrap();
+    let whole = in_step(&read("first"), &read("second"));
+    assert!(run(lab, &["stop", "red"]).ok());
+    red.must_mount();
+    assert_eq!(in_step(&read("first"), &read("second")), whole);
 }

@@ -26,6 +26,8 @@ const TESTS: &[Test] = &[
     ("what is seen, shared and injected is configuration", seen::configured),
     ("portspace's own directories are never seen", seen::not_its_own),
     ("a child has its parent's files, and neither sees what the other writes", chains::apart),
+    ("a child of a mounted space sees one point of what it writes", chains::of_a_running_space),
+    ("a command that is killed while it seals leaves all whole", chains::killed),
     ("umount ends the mount process, and it can be mounted again", ends::unmounted),
     ("Ctrl-C unmounts what stays in the foreground", ends::interrupted),
     ("stop ends a mount that is in use", ends::stopped),

@@ -57,3 +57,34 @@ pub(crate) fn a_fetched_file(lab: &Lab) {
     let missing = red.run(&["fetch", "http://192.0.2.20:8000/nothing", "-o", "/nothing"]);
     assert!(!missing.ok() && missing.said.contains("404"), "{}", missing.said);
 }
+
+pub(crate) fn a_child_of_a_running_space(lab: &Lab) {
+    let parent = lab.a.directory.join("parent");
+    std::fs::create_dir_all(&parent).unwrap();
+    std::fs::write(parent.join("notes"), "the host's").unwrap();
+    std::fs::write(parent.join("other"), "the host's").unwrap();
+    let red = Space::up(lab, "red", Peer::B, Cipher::AesCbc128, Some(&parent));
+    assert!(red.run_with_input(&["write", "/notes"], b"red's").ok());
+    let blue = Space::configure(lab, "blue", Peer::C, Cipher::AesCbc128, None);
+    let text = std::fs::read_to_string(&blue.file).unwrap();
+    assert!(!text.contains("[space]"), "{text}");
+    std::fs::write(&blue.file, format!("[space]\nparent = \"red\"\n{text}")).unwrap();
+    blue.start();
+    let read = |space: &Space<'_>, path| space.run(&["cat", path]).out;
+    assert_eq!(
+        (read(&blue, "/notes"), read(&blue, "/other")),
+        ("red's".into(), "the host's".into())
+    );
+    for (space, text) in [(&red, "red again"), (&blue, "blue's")] {
+        for path in ["/notes", "/new"] {
+            let written = space.run_with_input(&["write", path], text.as_bytes());
+            assert!(written.ok(), "{path}: {}", written.why());
+        }
+    }
+    for path in ["/notes", "/new"] {
+        assert_eq!((read(&red, path), read(&blue, path)), ("red again".into(), "blue's".into()));
+    }
+    let shown = blue.inspect();
+    assert_eq!((&shown["parent"], &shown["chain"][0]["from"]), (&"red".into(), &"red".into()));
+    assert_eq!(std::fs::read_to_string(parent.join("notes")).unwrap(), "the host's");
+}

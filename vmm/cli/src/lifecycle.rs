@@ -155,6 +155,7 @@ impl Spaces {
             memory_bytes,
             spin_us: config.guest_spin_us.unwrap_or(switch::DEFAULT_GUEST_SPIN_US),
             files,
+            seal: Some(paths.seal_socket()?),
             disks: disks.clone(),
         };
         let settings = VmSettings { control: paths.control()?, machine: settings };
@@ -311,7 +312,7 @@ fn lock(name: &SpaceName, paths: &SpacePaths) -> Outcome<File> {
 
 /// Removes what only a running space has.
 fn clear(paths: &SpacePaths) {
-    for file in [paths.runtime.join("vm.sock"), paths.note()] {
+    for file in [paths.runtime.join("vm.sock"), paths.runtime.join("seal.sock"), paths.note()] {
         let _ = fs::remove_file(file);
     }
 }

@@ -118,6 +118,11 @@ impl Lineage {
         self.parent.as_ref().map(|parent| &*parent.name)
     }
 
+    /// The directory of what this space has written.
+    pub(crate) fn home(&self, all: &Paths) -> PathBuf {
+        all.layers().join(&self.owner)
+    }
+
     /// The layers below the space's own, topmost first.
     pub(crate) fn layers(&self, all: &Paths) -> Vec<Layer> {
         let layer = |id: &String| {
@@ -158,8 +163,12 @@ impl Spaces {
     /// The parent is none, or in use; or the space was made from another.
     pub(crate) fn lineage(&self, name: &SpaceName, parent: Option<&SpaceName>) -> Outcome<Lineage> {
         let paths = self.paths.space(name);
-        settle(&self.paths, &paths)?;
+        if seal::unfinished(&paths)?.is_some() {
+            let _layers = self.hold_layers()?;
+            settle(&self.paths, &paths)?;
+        }
         if let Some(lineage) = Lineage::read(&self.paths, &paths)? {
+            own(&lineage.home(&self.paths))?;
             return match lineage.parent() == parent.map(SpaceName::as_str) {
                 true => Ok(lineage),
                 false => Err(Failure::new(format!(
@@ -218,14 +227,21 @@ impl Spaces {
 
     /// The parent's chain with all it has written so far.
     fn sealed(&self, name: &SpaceName, paths: &SpacePaths) -> Outcome<Lineage> {
-        let _stopped = self.stopped(name, paths)?;
-        settle(&self.paths, paths)?;
+        let mount = self.mounted(name)?;
+        let is_served = locks::is_held(&paths.lock())? || mount.is_some();
+        let _stopped = if is_served { None } else { Some(self.stopped(name, paths)?) };
+        if !is_served {
+            settle(&self.paths, paths)?;
+        }
         let lineage = match Lineage::read(&self.paths, paths)? {
             Some(lineage) => lineage,
             None => Lineage { owner: self.new_owner(name)?, parent: None, layers: Vec::new() },
         };
         lineage.write(paths).or_fail(|| format!("cannot write {}", paths.lineage().display()))?;
-        seal::seal(&self.paths, name, paths, lineage)
+        match is_served {
+            true => seal::seal_served(&self.paths, name, paths, mount.map(|note| note.directory)),
+            false => seal::seal(&self.paths, name, paths, lineage),
+        }
     }
 
     /// Keeps a space that is neither running nor mounted from being either.

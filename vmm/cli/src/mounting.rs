@@ -232,6 +232,7 @@ fn start(
     let settings = Settings {
         name: name.to_string(),
         files,
+        seal: Some(paths.seal_socket()?),
         hidden: mounts.chain([directory.to_owned()]).collect(),
         threads: how.threads,
     };

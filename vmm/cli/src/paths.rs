@@ -133,13 +133,22 @@ impl SpacePaths {
     /// The path is too long for a socket.
     pub fn control(&self) -> Outcome<PathBuf> {
         let path = self.runtime.join("vm.sock");
-        if path.as_os_str().len() > LONGEST_SOCKET_PATH {
+        // The other one is two bytes longer.
+        if path.as_os_str().len() + 2 > LONGEST_SOCKET_PATH {
             return Err(Failure::new(format!(
                 "{} is too long for a socket ({LONGEST_SOCKET_PATH} bytes); set PORTSPACE_RUNTIME_DIR to a shorter directory",
                 path.display()
             )));
         }
         Ok(path)
+    }
+
+    /// Where the process that serves the space is asked to hold its files still.
+    ///
+    /// # Errors
+    /// The path is too long for a socket.
+    pub fn seal_socket(&self) -> Outcome<PathBuf> {
+        Ok(self.control()?.with_file_name("seal.sock"))
     }
 
     /// Locked by the VM process while it lives.
@@ -185,6 +194,11 @@ impl SpacePaths {
     /// The directory around the space's own layer, which holds nothing else.
     pub fn room(&self) -> PathBuf {
         self.state.join("own")
+    }
+
+    /// The layer that takes the own one's place when that is sealed.
+    pub fn next_upper(&self) -> PathBuf {
+        self.room().join("next")
     }
 
     /// Which layers are below the space's own.

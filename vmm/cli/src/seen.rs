@@ -64,7 +64,9 @@ pub(crate) fn settings(
     let lowers = own.into_iter().chain(given).chain(others).chain([LowerLayer::Live(root)]);
     let lowers = lowers.collect();
     let quota = files.quota;
+    let sealing = lineage.map(|lineage| (paths.room(), lineage.home(all)));
     Ok(Settings {
+        sealing,
         masks,
         private,
         crossing,

@@ -2,6 +2,7 @@
 //!
 //! A thread of its own, because a file operation may take as long as a disk does.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use cowfs::FileSpace;
@@ -17,7 +18,7 @@ pub(crate) const QUEUES: u16 = 2;
 
 /// What the thread owns.
 pub(crate) struct Files {
-    pub(crate) space: FileSpace,
+    pub(crate) space: Arc<FileSpace>,
     pub(crate) memory: GuestMemoryMmap,
     pub(crate) moves: Receiver<Move>,
     /// Rung for a kick of any queue and for a move; the only thing waited for.

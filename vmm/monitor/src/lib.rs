@@ -50,6 +50,8 @@ enum End {
     Guest(String),
     /// The switch closed the space's connection.
     SwitchGone,
+    /// Its layer was sealed, and the files cannot be served any further.
+    Files(String),
     /// KVM could not go on.
     Kvm(String),
 }

@@ -1,6 +1,8 @@
 //! Puts a VM process together and runs it to its end.
 
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,6 +13,7 @@ use abi::start::{MAGIC, StartPage};
 use cowfs::FileSpace;
 use event_manager::{EventManager, SubscriberOps};
 use kvm::{Machine, Vcpu};
+use sys::seqpacket::Listener;
 use virtio::mmio::{Identity, Registers};
 use virtio::{console, entropy, fs, net as net_device, vsock};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -64,6 +67,11 @@ pub enum Failure {
         "space {0} ended: the switch is gone and took its network along; start both with portspace up"
     )]
     SwitchGone(String),
+    /// Its own layer was moved, and the next cannot be served.
+    #[error(
+        "space {0} ended: its files cannot be served in a new layer: {1}; start it again with portspace up"
+    )]
+    Sealed(String, String),
     /// The guest.
     #[error("space {0} ended: its guest failed: {1}; start it again with portspace up")]
     Guest(String, String),
@@ -104,6 +112,7 @@ pub fn run(settings: &Settings, switch: UnixStream, control: UnixListener) -> Re
     match end {
         End::Stopped => Ok(()),
         End::SwitchGone => Err(Failure::SwitchGone(name())),
+        End::Files(words) => Err(Failure::Sealed(name(), words)),
         End::Guest(words) => Err(Failure::Guest(name(), words)),
         End::Kvm(words) => Err(Failure::Kvm(name(), words)),
     }
@@ -211,9 +220,10 @@ fn assemble(
     };
     event_loop.listener.set_nonblocking(true).map_err(setup)?;
 
-    let space = open_files(settings)?;
+    let space = Arc::new(open_files(settings)?);
+    let asked = listening(settings).map_err(setup)?;
     let files = Files {
-        space,
+        space: Arc::clone(&space),
         memory: memory.clone(),
         moves: files_inbox,
         bell: files_bell,
@@ -226,6 +236,15 @@ fn assemble(
     let keepers = keepers.collect::<Result<_, _>>().map_err(setup)?;
     let runner = Runner { vcpu, bus, memory, wake: sys::fd::owned(wake), message: Vec::new() };
     spawn("files", move || files.run()).map_err(setup)?;
+    if let Some((listener, upper, next)) = asked {
+        let (tell_end, bell) = (tell_end.clone(), clone(&bell)?);
+        spawn("seal", move || {
+            let error = seal::serve(&listener, &space, &upper, &next);
+            let _ = tell_end.send(End::Files(error.to_string()));
+            let _ = bell.write(1);
+        })
+        .map_err(setup)?;
+    }
     spawn("vcpu", move || {
         let end = runner.run();
         // The loop outlives this thread; if not, nobody needs to know.
@@ -277,6 +296,16 @@ fn start_vcpu(
 fn open_files(settings: &Settings) -> Result<FileSpace, Failure> {
     FileSpace::open(settings.files.config())
         .map_err(|failure| Failure::Files(settings.name.clone(), failure))
+}
+
+/// Where commands ask it to hold still, and the layers they move; before the jail is entered.
+fn listening(settings: &Settings) -> std::io::Result<Option<(Listener, PathBuf, PathBuf)>> {
+    let (Some(socket), Some((room, _))) = (&settings.seal, &settings.files.sealing) else {
+        return Ok(None);
+    };
+    let _ = std::fs::remove_file(socket);
+    let listener = Listener::bind(socket)?;
+    Ok(Some((listener, settings.files.upper.clone(), room.join("next"))))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub spin_us: u32,
     /// Its files.
     pub files: cowfs::Settings,
+    /// Where it is asked to hold its files still while they are sealed ([`seal::serve`]).
+    pub seal: Option<PathBuf>,
     /// Its disks, in the order in which it sees them; at most [`abi::layout::Place::DISKS`].
     pub disks: Vec<Disk>,
 }

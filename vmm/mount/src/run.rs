@@ -9,10 +9,10 @@ use jail::{DESCRIPTOR_CALLS, FCNTL_ORDERS, FILE_CALLS, Inside, Jail, JailFailure
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sys::fuse::Device;
-use sys::seqpacket::{Connection, Incoming};
+use sys::seqpacket::{Connection, Incoming, Listener};
 
 use crate::Settings;
-use crate::serve;
+use crate::serve::{self, Asked};
 
 /// Why a mount process did not start or ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,7 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
     if let Ok(device) = device.try_clone() {
         passing.get_or_init(|| device);
     }
+    let asked = listening(settings).map_err(setup)?;
     let devices = clones(device, settings.threads);
     jail.enter().map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
     abort_on_panic();
@@ -68,7 +69,7 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
         let _ = command.send(&[Stage::Served as u8], &[]);
         drop(command);
     };
-    serve::serve(space, devices, teller, served)
+    serve::serve(space, devices, teller, asked, served)
         .map_err(|error| Failure::Kernel(settings.name.clone(), error))
 }
 
@@ -129,8 +130,19 @@ fn built(settings: &Settings) -> Result<Jail, JailFailure> {
     })
 }
 
-/// Waiting, and telling the command that it serves.
-const OWN_CALLS: &[i64] = &[libc::SYS_ppoll, libc::SYS_poll, libc::SYS_sendmsg];
+/// Waiting, telling the command that it serves, and those who ask it to hold still.
+const OWN_CALLS: &[i64] =
+    &[libc::SYS_ppoll, libc::SYS_poll, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_accept4];
+
+/// Where commands ask it to hold still, and the layers they move; before the jail is entered.
+fn listening(settings: &Settings) -> Result<Option<Asked>, Error> {
+    let (Some(socket), Some((room, _))) = (&settings.seal, &settings.files.sealing) else {
+        return Ok(None);
+    };
+    let _ = std::fs::remove_file(socket);
+    let listener = Listener::bind(socket)?;
+    Ok(Some(Asked { listener, upper: settings.files.upper.clone(), next: room.join("next") }))
+}
 
 /// The connection to the kernel, or `None` if the command has given up.
 fn received(command: &Connection) -> Result<Option<Device>, Error> {

@@ -1,6 +1,7 @@
 //! The threads that answer the kernel.
 
 use std::io::{self, Error};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -8,9 +9,17 @@ use std::thread;
 use cowfs::FileSpace;
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::fuse::Device;
+use sys::seqpacket::Listener;
 
 /// Most bytes of a request and of a reply: 1 MiB of a file, and what stands before it.
 const MOST: usize = (1 << 20) + 4096;
+
+/// Who is asked to hold the files still, and what is moved meanwhile.
+pub(crate) struct Asked {
+    pub(crate) listener: Listener,
+    pub(crate) upper: PathBuf,
+    pub(crate) next: PathBuf,
+}
 
 /// Answers requests on a thread for each of `devices` until it is unmounted; calls `served` after
 /// the first, which is INIT. `teller` is where the kernel is told what the parent changes.
@@ -21,6 +30,7 @@ pub(crate) fn serve(
     space: FileSpace,
     devices: Vec<Device>,
     teller: Device,
+    asked: Option<Asked>,
     served: impl FnOnce(),
 ) -> io::Result<()> {
     let space = Arc::new(space);
@@ -33,6 +43,15 @@ pub(crate) fn serve(
     let told = Arc::clone(&space);
     thread::Builder::new().name("parent".into()).spawn(move || tell(&told, &teller))?;
     let (ended, ends) = channel();
+    if let Some(Asked { listener, upper, next }) = asked {
+        let (held, ended) = (Arc::clone(&space), ended.clone());
+        let answer = move || {
+            // It ends with the process, or with that of the files.
+            let _ = ended.send(Err(seal::serve(&listener, &held, &upper, &next)));
+        };
+        thread::Builder::new().name("seal".into()).spawn(answer)?;
+    }
+    let count = workers.len();
     for mut worker in workers {
         let ended = ended.clone();
         let work = move || {
@@ -43,7 +62,8 @@ pub(crate) fn serve(
         thread::Builder::new().name("files".into()).spawn(work)?;
     }
     drop(ended);
-    ends.into_iter().collect()
+    // The one that is asked goes on for as long as the process.
+    ends.into_iter().take(count).collect()
 }
 
 /// A thread's own part.

@@ -15,6 +15,8 @@ pub struct Settings {
     pub name: String,
     /// Its files.
     pub files: cowfs::Settings,
+    /// Where it is asked to hold its files still while they are sealed ([`seal::serve`]).
+    pub seal: Option<PathBuf>,
     /// Files of the parent that are not shown: the mount itself, and those that are there before it.
     ///
     /// So no mount is ever seen through itself: each sees at most those made later.

@@ -33,15 +33,15 @@ pub(super) struct Sealing {
 type Step = fn(&Sealing) -> io::Result<()>;
 
 /// All there is to be done, in this order.
-pub(super) const STEPS: [Step; 7] = [
-    Sealing::write_down,
-    Sealing::make_layer,
-    Sealing::move_index,
-    Sealing::move_files,
-    Sealing::renew,
-    Sealing::lengthen_chain,
-    Sealing::finish,
-];
+pub(super) const STEPS: [Step; 7] =
+    [BEFORE[0], BEFORE[1], MOVES[0], MOVES[1], AFTER[0], AFTER[1], LAST[0]];
+
+/// What changes nothing yet.
+pub(super) const BEFORE: [Step; 2] = [Sealing::write_down, Sealing::make_layer];
+/// What nobody may be written under. Once the files are moved, the layer is sealed.
+pub(super) const MOVES: [Step; 2] = [Sealing::move_index, Sealing::move_files];
+pub(super) const AFTER: [Step; 2] = [Sealing::renew, Sealing::lengthen_chain];
+const LAST: [Step; 1] = [Sealing::finish];
 
 /// Seals what the space has written; one that has written nothing has nothing to seal.
 ///
@@ -64,6 +64,58 @@ pub(super) fn seal(
     }
     drop(own);
     Ok(Lineage::load(paths)?.unwrap_or(lineage))
+}
+
+/// Seals what a space has written that runs, or is mounted on `mounted`, and goes on.
+pub(super) fn seal_served(
+    all: &Paths,
+    name: &SpaceName,
+    paths: &SpacePaths,
+    mounted: Option<PathBuf>,
+) -> Outcome<Lineage> {
+    let lineage = || {
+        let none = || Failure::new(format!("{} is gone", paths.lineage().display()));
+        Lineage::load(paths)?.ok_or_else(none)
+    };
+    if let Some(order) = read(paths)? {
+        let layer = all.layer(&order.layer);
+        let sealing = Sealing { paths: paths.clone(), order, layer };
+        // Moved, it is what the process went on from; else nothing was done that counts.
+        if sealing.layer.join("files").exists() {
+            AFTER.iter().chain(&LAST).try_for_each(|step| sealing.do_step(*step))?;
+        }
+    }
+    if is_empty(&paths.upper()).or_fail(|| format!("cannot look at {}", paths.upper().display()))? {
+        return lineage();
+    }
+    if let Some(directory) = mounted
+        && let Ok(directory) = File::open(directory)
+    {
+        // What the kernel keeps for the mount is written first: it belongs to this moment.
+        let _ = rustix::fs::syncfs(&directory);
+    }
+    let sealing = match read(paths)? {
+        Some(order) => {
+            let layer = all.layer(&order.layer);
+            Sealing { paths: paths.clone(), order, layer }
+        }
+        None => Sealing::new(all, name, paths, &lineage()?)?,
+    };
+    sealing.do_step(Sealing::make_next)?;
+    BEFORE.iter().try_for_each(|step| sealing.do_step(*step))?;
+    let holding = match ::seal::Holding::ask(&paths.seal_socket()?) {
+        Ok(holding) => holding,
+        Err(failure) => {
+            sealing.take_back();
+            return Err(failure).or_fail(|| format!("space {name} cannot be held still"));
+        }
+    };
+    MOVES.iter().chain(&AFTER).try_for_each(|step| sealing.do_step(*step))?;
+    // Should it end now, the layer is sealed nevertheless.
+    let renewed = holding.renew().or_fail(|| format!("space {name} does not go on"));
+    LAST.iter().try_for_each(|step| sealing.do_step(*step))?;
+    renewed?;
+    lineage()
 }
 
 /// Finishes a sealing that was interrupted; nobody may serve the space meanwhile.
@@ -148,7 +200,29 @@ impl Sealing {
         move_once(&self.paths.upper(), &self.layer.join("files"))
     }
 
+    /// Makes the layer that the process goes on in; one that was made in vain is another's.
+    pub(super) fn make_next(&self) -> io::Result<()> {
+        let next = self.paths.next_upper();
+        match fs::remove_dir(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        own(&next).map_err(|failure| io::Error::other(failure.chain()))
+    }
+
+    /// Forgets what was written down, if nothing was moved.
+    fn take_back(&self) {
+        // A layer that is in no chain goes with the next space that is removed.
+        if fs::remove_file(self.layer.join("from")).is_ok() && fs::remove_dir(&self.layer).is_ok() {
+            let _ = fs::remove_dir(self.paths.next_upper());
+            let _ = fs::remove_file(self.paths.sealing());
+        }
+    }
+
     fn renew(&self) -> io::Result<()> {
+        if !self.paths.upper().exists() {
+            move_once(&self.paths.next_upper(), &self.paths.upper())?;
+        }
         own(&self.paths.upper()).map_err(|failure| io::Error::other(failure.chain()))
     }
 
@@ -164,7 +238,10 @@ impl Sealing {
     }
 
     fn finish(&self) -> io::Result<()> {
-        fs::remove_file(self.paths.sealing())
+        match fs::remove_file(self.paths.sealing()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use super::seal::{STEPS, Sealing};
+use super::seal::{self, STEPS, Sealing};
 use super::*;
 
 struct Lab {
@@ -154,7 +154,9 @@ fn what_cannot_be_a_chain_is_refused_with_a_sentence() {
     });
     let said = refused("green", Some("red"));
     assert!(
-        said.contains("green cannot be made from space red: space red is running; first:"),
+        said.contains(
+            "green cannot be made from space red: space red cannot be held still: the process"
+        ),
         "{said}"
     );
     drop(held);
@@ -176,4 +178,63 @@ fn what_cannot_be_a_chain_is_refused_with_a_sentence() {
     fs::remove_dir_all(lab.spaces.paths.layer("red/1")).unwrap();
     let said = refused("green", Some("red"));
     assert!(said.starts_with("layer red/1 below space green is gone; bring"), "{said}");
+}
+
+/// A process that serves a space, as far as commands see it, on a thread of this one.
+#[expect(clippy::disallowed_methods, reason = "a process of its own, but for a test")]
+fn serve(lab: &Lab, space: &str) -> (fs::File, std::sync::Arc<cowfs::FileSpace>) {
+    let paths = lab.paths(space);
+    own(&paths.runtime).unwrap();
+    let lineage = Lineage::load(&paths).unwrap();
+    let settings =
+        crate::seen::settings(&lab.spaces.paths, &paths, &Files::default(), lineage.as_ref());
+    let served = cowfs::FileSpace::open(settings.unwrap().config()).unwrap();
+    let served = std::sync::Arc::new(served);
+    let listener = sys::seqpacket::Listener::bind(&paths.seal_socket().unwrap()).unwrap();
+    let (held, upper, next) = (std::sync::Arc::clone(&served), paths.upper(), paths.next_upper());
+    std::thread::spawn(move || ::seal::serve(&listener, &held, &upper, &next));
+    (locks::take(&paths.lock()).unwrap().unwrap(), served)
+}
+
+#[test]
+fn a_space_that_is_served_is_sealed_and_goes_on() {
+    let lab = Lab::new();
+    let (_lock, served) = serve(&lab, "red");
+    lab.write("red", "first");
+    lab.make("blue", Some("red")).unwrap();
+    assert_eq!(lab.names("blue"), [vec![], vec!["first"]]);
+    lab.write("red", "second");
+    lab.make("green", Some("red")).unwrap();
+    assert_eq!(lab.names("green"), [vec![], vec!["second"], vec!["first"]]);
+    assert_eq!(lab.names("blue"), [vec![], vec!["first"]]);
+    assert_eq!(served.counters().left_in_work, 0);
+    assert!(!lab.paths("red").next_upper().exists() && !lab.paths("red").sealing().exists());
+}
+
+#[test]
+fn a_command_killed_while_a_served_space_is_held_leaves_it_served_and_whole() {
+    let steps: Vec<_> = seal::BEFORE.iter().chain(&seal::MOVES).chain(&seal::AFTER).collect();
+    for killed in 0..=steps.len() {
+        let lab = Lab::new();
+        let (_lock, _served) = serve(&lab, "red");
+        lab.write("red", "first");
+        let paths = lab.paths("red");
+        let lineage = Lineage::load(&paths).unwrap().unwrap();
+        let sealing = Sealing::new(&lab.spaces.paths, &name("red"), &paths, &lineage).unwrap();
+        sealing.do_step(Sealing::make_next).unwrap();
+        let mut holding = None;
+        for (number, step) in steps.iter().enumerate().take(killed) {
+            if number == seal::BEFORE.len() {
+                holding = Some(::seal::Holding::ask(&paths.seal_socket().unwrap()).unwrap());
+            }
+            sealing.do_step(**step).unwrap();
+        }
+        drop(holding);
+        // Who asks next is answered once the one before is known to be gone.
+        lab.make("blue", Some("red")).unwrap();
+        assert_eq!(lab.names("blue"), [vec![], vec!["first"]], "after step {killed}");
+        lab.write("red", "second");
+        lab.make("green", Some("red")).unwrap();
+        assert_eq!(lab.names("green"), [vec![], vec!["second"], vec!["first"]], "step {killed}");
+    }
 }

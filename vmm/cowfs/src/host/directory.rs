@@ -83,7 +83,8 @@ impl Directory {
     /// Opens the root of a layer, links in the path followed: the path is the user's own.
     pub(crate) fn root(path: &Path) -> std::io::Result<Directory> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Directory(fs::open(path, flags, Mode::empty())?))
+        // A jail knows openat(2) alone.
+        Ok(Directory(fs::openat(fs::CWD, path, flags, Mode::empty())?))
     }
 
     /// Takes the exclusive lock on the directory, held until it is dropped; `false` if another

@@ -29,7 +29,7 @@ impl File {
     /// Keeps hold of what the user named by a path, for nothing but its `stat`.
     pub(crate) fn hold_path(path: &std::path::Path) -> Option<(File, Stat)> {
         let flags = fs::OFlags::PATH | fs::OFlags::CLOEXEC;
-        let file = File(fs::open(path, flags, fs::Mode::empty()).ok()?);
+        let file = File(fs::openat(fs::CWD, path, flags, fs::Mode::empty()).ok()?);
         let stat = file.stat().ok()?;
         Some((file, stat))
     }

@@ -349,5 +349,5 @@ fn a_long_life_agrees_with_a_tree_in_memory() {
         })
         .collect();
     run(&operations, usize::MAX);
-    run(&operations, 40);
+    run(&operations, 150);
 }

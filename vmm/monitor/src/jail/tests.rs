@@ -28,6 +28,7 @@ fn settings(root: &Path) -> Settings {
             root.join("upper"),
             root.join("work"),
         ),
+        seal: None,
         disks: Vec::new(),
     }
 }

@@ -21,6 +21,7 @@ fn settings(root: &Path) -> Settings {
             root.join("upper"),
             root.join("work"),
         ),
+        seal: None,
         hidden: Vec::new(),
         threads: 1,
     }
