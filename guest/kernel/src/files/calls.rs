@@ -58,9 +58,22 @@ struct Waiting {
 }
 
 impl Calls {
+    /// Whoever asks for a file waits from now on, until [`Calls::mount`] or [`Calls::without`].
+    pub fn expect(&self) {
+        let session = &mut self.state.borrow_mut().session;
+        if matches!(session, Session::None) {
+            *session = Session::Starting(Vec::new());
+        }
+    }
+
+    /// There is no device: whoever waited hears that there are no files.
+    pub fn without(&self) {
+        self.begin(Session::None);
+    }
+
     /// Starts the session (FUSE_INIT). To be run once, as a task, if there is a device.
     pub async fn mount(self: Rc<Calls>) {
-        self.state.borrow_mut().session = Session::Starting(Vec::new());
+        self.expect();
         let (major, minor) = VERSION;
         let flags = capability::BIG_WRITES | capability::MAX_PAGES | capability::ATOMIC_TRUNCATE;
         let init = InitIn { major, minor, max_readahead: MAX_IO as u32, flags };
@@ -70,6 +83,10 @@ impl Calls {
             Ok(_) => Session::Failed(Errno::EPROTO.into()),
             Err(failed) => Session::Failed(failed),
         };
+        self.begin(session);
+    }
+
+    fn begin(&self, session: Session) {
         let before = core::mem::replace(&mut self.state.borrow_mut().session, session);
         if let Session::Starting(wakers) = before {
             wakers.into_iter().for_each(Waker::wake);
