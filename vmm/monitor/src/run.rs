@@ -1,6 +1,7 @@
 //! Puts a VM process together and runs it to its end.
 
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -144,8 +145,7 @@ fn assemble(
     let (files_moves, files_inbox) = channel();
     let (tell_end, ends) = channel();
     let bell = event()?;
-    // The files' thread waits for nothing but its bell: that one blocks.
-    let files_bell = EventFd::new(0).map_err(setup)?;
+    let files_bell = event()?;
     let disks = disks::open(settings)?;
     let mut bus = Bus::new(
         net,
@@ -212,20 +212,18 @@ fn assemble(
     event_loop.listener.set_nonblocking(true).map_err(setup)?;
 
     let space = open_files(settings)?;
-    let files = Files {
-        space,
-        memory: memory.clone(),
-        moves: files_inbox,
-        bell: files_bell,
-        signal: files_signal,
-    };
+    let files = Files::new(space, memory.clone(), files_inbox, files_bell, files_signal);
+    let files = Arc::new(files.map_err(setup)?);
     // From here on: no new files but the space's own, no sockets, no programs.
     jail::enter(settings).map_err(|failure| Failure::Jail(name(), failure))?;
     let keepers = disks.into_iter().zip(disk_signals);
     let keepers = keepers.map(|(disk, signal)| disk.serve(memory.clone(), signal));
     let keepers = keepers.collect::<Result<_, _>>().map_err(setup)?;
     let runner = Runner { vcpu, bus, memory, wake: sys::fd::owned(wake), message: Vec::new() };
-    spawn("files", move || files.run()).map_err(setup)?;
+    for _ in 0..files::THREADS {
+        let files = Arc::clone(&files);
+        spawn("files", move || files.run()).map_err(setup)?;
+    }
     spawn("vcpu", move || {
         let end = runner.run();
         // The loop outlives this thread; if not, nobody needs to know.
