@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, and uses files as any program would"
 )]
 
+mod busy;
 mod ends;
 mod files;
 mod refused;
@@ -21,6 +22,9 @@ const TESTS: &[Test] = &[
     ("a space that sees the mount's directory does not see itself", files::itself),
     ("a space's machine and its mount see the same files", files::machine),
     ("files of many threads at once are whole", files::at_once),
+    ("a program goes on once its reader does", busy::paused),
+    ("a program that waits for a file does not hold up another", busy::waiting),
+    ("files of many programs at once are whole", busy::many),
     ("umount ends the mount process, and it can be mounted again", ends::unmounted),
     ("Ctrl-C unmounts what stays in the foreground", ends::interrupted),
     ("stop ends a mount that is in use", ends::stopped),

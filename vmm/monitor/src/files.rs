@@ -169,8 +169,7 @@ impl Desk {
         {
             return Next::Reset(answer);
         }
-        loop {
-            let Some(device) = &mut self.device else { break };
+        while let Some(device) = &mut self.device {
             if let Some(call) = device.take(memory) {
                 self.busy += 1;
                 // If nobody is idle, whoever is done first looks again before it waits.

@@ -83,7 +83,11 @@ impl Relay {
             }
             Wish::Ready if status().ready => self.answer(&status()),
             Wish::Program(id) => match vsock {
-                Some(vsock) if alive.is_ok() => self.exchange(vsock, id),
+                Some(vsock) if alive.is_ok() => {
+                    if self.converse(vsock, id).is_err() {
+                        return Need::Over;
+                    }
+                }
                 Some(vsock) => {
                     vsock.close(id);
                     self.touched = true;
@@ -177,6 +181,19 @@ impl Relay {
                 self.wish = Wish::Program(id);
                 self.touched = true;
                 self.exchange(vsock, id);
+            }
+        }
+    }
+
+    /// Moves bytes between the guest's connection and the client as far as the client takes them:
+    /// once it has taken all, neither its socket nor a guest without credit says that there is more.
+    fn converse(&mut self, vsock: &mut Vsock, id: ConnectionId) -> Result<(), ErrorKind> {
+        loop {
+            self.exchange(vsock, id);
+            self.deliver()?;
+            let more = vsock.connection(id).is_some_and(|connection| connection.readable() > 0);
+            if !(more && self.to_client.is_empty()) {
+                return Ok(());
             }
         }
     }
