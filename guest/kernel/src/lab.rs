@@ -275,6 +275,11 @@ impl Disk {
         let space = cowfs::FileSpace::open(config).unwrap();
         Disk { space, replies: VecDeque::new(), next: 0, root }
     }
+
+    /// What was asked so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.space.counters().requests
+    }
 }
 
 impl Queues for Disk {
@@ -377,6 +382,11 @@ impl Lab {
         lab.disks.borrow_mut().push(Rc::new(crate::disk::Disk::new(platter.shape())));
         lab.platter = Some(platter);
         lab
+    }
+
+    /// Requests for files so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.disk.as_ref().expect("a lab with a disk").requests()
     }
 
     pub(crate) fn root(&self) -> &std::path::Path {

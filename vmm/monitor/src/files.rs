@@ -84,9 +84,9 @@ impl Files {
     /// Serves until the vCPU's thread is gone.
     pub(crate) fn run(&self) {
         let (mut request, mut reply) = (Vec::new(), Vec::new());
+        let mut done = None;
         loop {
-            let next = self.desk().next(&self.memory);
-            match next {
+            match self.turn(done.take()) {
                 Next::Serve(mut call, more) => {
                     call.read(&self.memory, &mut request);
                     // Forgetting takes less time than waking another thread.
@@ -95,7 +95,7 @@ impl Files {
                     }
                     self.space.handle(&request, call.capacity(), &mut reply);
                     call.answer(&self.memory, &reply);
-                    self.give_back(call);
+                    done = Some(call);
                 }
                 Next::Reset(answer) => {
                     self.space.reset();
@@ -116,15 +116,16 @@ impl Files {
         }
     }
 
-    fn give_back(&self, call: Call) {
+    /// Gives back what is done and says what comes next.
+    fn turn(&self, done: Option<Call>) -> Next {
         let mut desk = self.desk();
-        desk.busy -= 1;
-        // A device that was reset has no queue to give it back to.
-        let notify = desk.device.as_mut().is_some_and(|fs| fs.give_back(&self.memory, call));
+        let notify = done.is_some_and(|call| desk.give_back(&self.memory, call));
+        let next = desk.next(&self.memory);
         drop(desk);
         if notify {
             self.signal.raise();
         }
+        next
     }
 
     fn wait(&self) -> io::Result<()> {
@@ -146,6 +147,17 @@ impl Files {
 }
 
 impl Desk {
+    /// Whether the driver wants to be notified.
+    fn give_back(&mut self, memory: &GuestMemoryMmap, call: Call) -> bool {
+        self.busy -= 1;
+        // A device that was reset has no queue to give it back to.
+        let Some(device) = &mut self.device else { return false };
+        // The driver may have its next request ready at once: that wakes nobody, as this thread
+        // is awake, and arms before it waits.
+        device.disarm(memory);
+        device.give_back(memory, call)
+    }
+
     fn next(&mut self, memory: &GuestMemoryMmap) -> Next {
         loop {
             match self.moves.try_recv() {

@@ -127,6 +127,12 @@ impl Fs {
         self.queues.iter_mut().flatten().fold(false, |more, ring| more | ring.arm(memory))
     }
 
+    /// Asks the driver not to notify: whoever gives a request back looks for the next anyway. A
+    /// hint, until [`Fs::arm`].
+    pub fn disarm(&mut self, memory: &Memory) {
+        self.queues.iter_mut().flatten().for_each(|ring| ring.disarm(memory));
+    }
+
     /// Gives a request back to the driver; true if it wants a used-buffer notification.
     #[must_use = "the driver waits for its notification"]
     pub fn give_back(&mut self, memory: &Memory, call: Call) -> bool {

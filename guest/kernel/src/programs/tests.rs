@@ -200,6 +200,26 @@ fn files_are_listed_shown_and_summed() {
 }
 
 #[test]
+fn a_file_that_stays_the_same_is_read_from_the_server_once() {
+    let mut lab = Lab::with_disk();
+    assert_eq!(lab.run("true", b"").status + lab.run("ls sub", b"").status, 0);
+    let mut sum = || {
+        let before = lab.requests();
+        let sum = lab.run("sha256 sub/big", b"").output;
+        (sum, lab.requests() - before)
+    };
+    let ((first, asked), (again, less)) = (sum(), sum());
+    assert_eq!(first, again);
+    assert_eq!(asked - less, 4, "four reads of 200,000 bytes: {asked}, {less}");
+    std::fs::write(lab.root().join("lower/sub/big"), [b'y'; 200_000]).unwrap();
+    assert_ne!(lab.run("sha256 sub/big", b"").output, first);
+    std::fs::write(lab.root().join("lower/hello"), "longer than before\n").unwrap();
+    assert_eq!(lab.run("cat hello", b""), said("longer than before\n"));
+    assert_eq!(lab.run("write hello", b"own"), said(""));
+    assert_eq!(lab.run("cat hello", b""), said("own"));
+}
+
+#[test]
 fn sha256_of_nothing_is_the_known_one() {
     let sum = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  -\n";
     assert_eq!(Lab::new().run("sha256", b""), said(sum));

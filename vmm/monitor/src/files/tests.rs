@@ -68,6 +68,10 @@ impl Bench {
         self.files.memory.read_obj(GuestAddress(USED + 2)).unwrap()
     }
 
+    fn give_back(&self, call: Call) {
+        self.files.desk().give_back(&self.files.memory, call);
+    }
+
     fn next(&self) -> Next {
         self.files.desk().next(&self.files.memory)
     }
@@ -87,13 +91,13 @@ fn requests_wait_for_no_other_and_are_left_to_who_is_idle() {
     let Next::Serve(slow, false) = bench.next() else { panic!("nobody is idle") };
     bench.files.desk().idle = 1;
     let Next::Serve(quick, true) = bench.next() else { panic!("one waits, and one is idle") };
-    bench.files.give_back(quick);
+    bench.give_back(quick);
     assert_eq!(bench.used(), 1);
     let Next::Serve(last, false) = bench.next() else { panic!("none is left") };
     assert!(matches!(bench.next(), Next::Wait));
     assert_eq!(bench.files.desk().idle, 2);
-    bench.files.give_back(last);
-    bench.files.give_back(slow);
+    bench.give_back(last);
+    bench.give_back(slow);
     assert_eq!(bench.used(), 3);
 }
 
@@ -107,7 +111,7 @@ fn a_reset_is_answered_once_nothing_is_busy_and_nothing_is_given_back_after_it()
     let done = bench.stop();
     assert!(matches!(bench.next(), Next::Wait), "what waits is the new driver's to ask again");
     assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
-    bench.files.give_back(busy);
+    bench.give_back(busy);
     assert_eq!(bench.used(), 0, "the queue is the driver's again");
     assert!(matches!(bench.next(), Next::Reset(_)));
 }
