@@ -90,11 +90,24 @@ impl Files {
     /// # Errors
     /// It is not there, is a directory, or may not be read.
     pub async fn open(&self, directory: &str, path: &str) -> Result<OpenFile, Failed> {
+        self.open_as(directory, path, open_flags::READ_ONLY).await
+    }
+
+    /// Opens a file that is there, `access` being an access mode of open(2).
+    ///
+    /// # Errors
+    /// It is not there, is a directory, or may not be used so.
+    pub async fn open_as(
+        &self,
+        directory: &str,
+        path: &str,
+        access: u32,
+    ) -> Result<OpenFile, Failed> {
         let node = self.walk(directory, path, true).await?;
         if node.attr.file_type() == TYPE_DIRECTORY || node.id == NodeId::ROOT {
             return Err(Errno::EISDIR.into());
         }
-        let ask = Operation::Open { flags: open_flags::READ_ONLY, kill_set_id: false };
+        let ask = Operation::Open { flags: access, kill_set_id: false };
         let opened = self.calls.call(node.id, &ask, reply::opened).await?;
         Ok(OpenFile::new(node, opened))
     }

@@ -446,6 +446,7 @@ impl Lab {
             input: stdin,
             output: output.writer(Kind::Stdout),
             errors: output.writer(Kind::Stderr),
+            files: Default::default(),
         };
         let status = Rc::new(Cell::new(None));
         let end = status.clone();

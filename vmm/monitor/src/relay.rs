@@ -159,7 +159,14 @@ impl Relay {
     }
 
     fn start(&mut self, run: Run, vsock: Option<&mut Vsock>) {
+        let files = run.files.into_iter().map(|file| exec::Inherited {
+            number: file.number,
+            path: file.path,
+            flags: file.flags,
+            offset: file.offset,
+        });
         let run = exec::Run {
+            files: files.collect(),
             arguments: run.arguments,
             directory: run.directory,
             environment: run.environment,
@@ -169,7 +176,7 @@ impl Relay {
         match connection {
             _ if payload.len() > exec::MAX_PAYLOAD => {
                 self.refuse(
-                    "portspace: arguments and environment are longer than 64 KiB together\n",
+                    "portspace: arguments, environment and names of open files are longer than 64 KiB together\n",
                 );
             }
             None => self.refuse("portspace: the space runs as many programs as it can\n"),

@@ -115,6 +115,15 @@ impl OpenFile {
         Ok(())
     }
 
+    /// The file's length now, bytes.
+    ///
+    /// # Errors
+    /// The server does not say.
+    pub async fn size(&self) -> Result<u64, Failed> {
+        let ask = Operation::GetAttr { handle: Some(self.handle) };
+        Ok(self.node.calls.call(self.node.id, &ask, reply::attr).await?.attr.size)
+    }
+
     /// Cuts the file to nothing.
     pub(super) async fn empty(&self) -> Result<(), Failed> {
         let (calls, inode) = (&self.node.calls, self.node.attr.inode);
