@@ -91,7 +91,8 @@ pub(crate) fn machine(lab: &Lab) {
     assert!(run(lab, &["ls"]).out.contains("mounted"));
     assert!(run(lab, &["stop", "red"]).ok());
     red.start();
-    assert_eq!(red.run(&["cat", "/notes"]).out, "from the mount");
+    let read = red.run(&["cat", "/notes"]);
+    assert_eq!(read.out, "from the mount", "{}", read.why());
 }
 
 pub(crate) fn at_once(lab: &Lab) {

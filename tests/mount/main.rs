@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, and uses files as any program would"
 )]
 
+mod busy;
 mod chains;
 mod ends;
 mod files;
@@ -28,6 +29,9 @@ const TESTS: &[Test] = &[
     ("a child has its parent's files, and neither sees what the other writes", chains::apart),
     ("a child of a mounted space sees one point of what it writes", chains::of_a_running_space),
     ("a command that is killed while it seals leaves all whole", chains::killed),
+    ("a program goes on once its reader does", busy::paused),
+    ("a program that waits for a file does not hold up another", busy::waiting),
+    ("files of many programs at once are whole", busy::many),
     ("umount ends the mount process, and it can be mounted again", ends::unmounted),
     ("Ctrl-C unmounts what stays in the foreground", ends::interrupted),
     ("stop ends a mount that is in use", ends::stopped),

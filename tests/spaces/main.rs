@@ -10,6 +10,7 @@ mod failures;
 mod fair;
 mod files;
 mod frames;
+mod inherited;
 mod life;
 mod local;
 mod observed;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
             ("two spaces bound to each other talk within the switch", local::two_bound_spaces),
             ("what a space writes stays in its own layer", files::own_layer),
             ("a child of a running space goes its own way", files::a_child_of_a_running_space),
+            ("files that are open go on inside where they were", inherited::go_on),
+            ("a file that is open and not inside stops the run", inherited::cannot),
             ("what a space writes to its disk stays in its own layer", disks::own_layer),
             ("what a guest flushed survives its VM process", disks::flushed_is_kept),
             ("a space has several disks, each its own", disks::several),

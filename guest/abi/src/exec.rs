@@ -77,7 +77,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, Malformed> {
     Ok(rest.get(..length as usize).map(|payload| (kind, payload, HEADER + payload.len())))
 }
 
-/// What to run: the program's name and arguments, its directory and environment.
+/// What to run: the program's name and arguments, its directory, environment and open files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Run {
     /// The program's name first.
@@ -86,16 +86,46 @@ pub struct Run {
     pub directory: String,
     /// `NAME=value`, each.
     pub environment: Vec<String>,
+    /// Files that are open from the start.
+    pub files: Vec<Inherited>,
+}
+
+/// A file that is open from the start: opened by its path in the space's own view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// The descriptor's number; 3 and above.
+    pub number: u32,
+    /// An absolute path inside.
+    pub path: String,
+    /// Of open(2): an access mode, and [`Inherited::APPEND`] or not.
+    pub flags: u32,
+    /// Where it is read and written next, bytes from the beginning.
+    pub offset: u64,
+}
+
+impl Inherited {
+    /// `O_APPEND` of Linux: each write goes to the end.
+    pub const APPEND: u32 = 0o2000;
+    /// `O_ACCMODE` of Linux: 0 to read, 1 to write, 2 for both.
+    pub const ACCESS: u32 = 3;
 }
 
 impl Run {
     /// The payload of a [`Kind::Run`] frame: each list as a u32 count and its
-    /// strings, each string as a u32 length and UTF-8.
+    /// strings, each string as a u32 length and UTF-8; then a u32 count of files, each as
+    /// number u32, path, flags u32, offset u64.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         put_list(&mut out, &self.arguments);
         put_string(&mut out, &self.directory);
         put_list(&mut out, &self.environment);
+        out.extend_from_slice(&(self.files.len() as u32).to_le_bytes());
+        for file in &self.files {
+            out.extend_from_slice(&file.number.to_le_bytes());
+            put_string(&mut out, &file.path);
+            out.extend_from_slice(&file.flags.to_le_bytes());
+            out.extend_from_slice(&file.offset.to_le_bytes());
+        }
         out
     }
 
@@ -105,6 +135,10 @@ impl Run {
             arguments: take_list(&mut bytes)?,
             directory: take_string(&mut bytes)?,
             environment: take_list(&mut bytes)?,
+            // Every file takes twenty bytes at least, so the bytes bound the loop.
+            files: (0..take_u32(&mut bytes)?)
+                .map(|_| take_file(&mut bytes))
+                .collect::<Option<_>>()?,
         };
         bytes.is_empty().then_some(run)
     }
@@ -135,6 +169,14 @@ fn take_string(bytes: &mut &[u8]) -> Option<String> {
     core::str::from_utf8(text).ok().map(String::from)
 }
 
+fn take_file(bytes: &mut &[u8]) -> Option<Inherited> {
+    let (number, path) = (take_u32(bytes)?, take_string(bytes)?);
+    let flags = take_u32(bytes)?;
+    let (offset, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(Inherited { number, path, flags, offset: u64::from_le_bytes(*offset) })
+}
+
 fn take_list(bytes: &mut &[u8]) -> Option<Vec<String>> {
     // Every string takes at least its length's four bytes, so the bytes bound the loop.
     (0..take_u32(bytes)?).map(|_| take_string(bytes)).collect()
@@ -151,6 +193,7 @@ mod tests {
             arguments: vec!["cat".into(), "ü".into()],
             directory: "/work".into(),
             environment: vec!["A=1".into()],
+            files: vec![Inherited { number: 3, path: "/notes".into(), flags: 2, offset: 1 << 40 }],
         };
         let bytes = run.encode();
         assert_eq!(Run::decode(&bytes), Some(run));

@@ -2,6 +2,7 @@
 //! frames of [`abi::exec`]. Several runs at once; a run ends with its stream.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::future::{Future, poll_fn};
@@ -13,11 +14,14 @@ use abi::layout::EXEC_PORT;
 
 use crate::executor::Spawner;
 use crate::pipe::{Input, Output};
-use crate::programs::{self, System};
+use crate::programs::{self, NotOpened, System};
 use crate::vsock::{Stream, Vsock};
 
 /// Exit status of a run that was interrupted (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
+
+/// Exit status of a run whose files cannot be opened, as shells have it: nothing was run.
+const CANNOT_RUN: u8 = 126;
 
 /// Bytes of standard input kept for a program before the host has to wait.
 const INPUT_LIMIT: usize = 32 * 1024;
@@ -121,15 +125,22 @@ impl Session {
                     true => String::from("help"),
                     false => run.arguments.remove(0),
                 };
-                let context = programs::Context {
+                let files = run.files;
+                let mut context = programs::Context {
                     system: self.system.clone(),
                     arguments: run.arguments,
                     directory: run.directory,
                     input: self.input.clone(),
                     output: self.output.writer(Kind::Stdout),
                     errors: self.output.writer(Kind::Stderr),
+                    files: BTreeMap::new(),
                 };
-                let program = async move { programs::run(&name, context).await };
+                let program = async move {
+                    match context.inherit(&files).await {
+                        Ok(()) => programs::run(&name, context).await,
+                        Err(NotOpened) => CANNOT_RUN,
+                    }
+                };
                 self.stage = Stage::Running(Box::pin(program));
             }
             Kind::Stdin => self.input.feed(payload),

@@ -1,6 +1,8 @@
 //! The file space, as programs have it: paths over FUSE requests to virtio-fs.
 
+pub mod cache;
 mod calls;
+mod open;
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -10,10 +12,11 @@ use core::fmt;
 
 use fuse::dirent;
 use fuse::record::{TYPE_DIRECTORY, TYPE_SYMLINK};
-use fuse::request::{ReadDir, SetAttr, open_flags};
+use fuse::request::{ReadDir, open_flags};
 use fuse::{Attr, Entry, Errno, Handle, Name, NodeId, Operation, reply};
 
 pub use calls::{Calls, MAX_IO, MAX_REPLY, MAX_REQUEST};
+pub use open::OpenFile;
 
 /// Most symbolic links followed in one path, as Linux has it.
 const MAX_LINKS: usize = 40;
@@ -87,13 +90,26 @@ impl Files {
     /// # Errors
     /// It is not there, is a directory, or may not be read.
     pub async fn open(&self, directory: &str, path: &str) -> Result<OpenFile, Failed> {
+        self.open_as(directory, path, open_flags::READ_ONLY).await
+    }
+
+    /// Opens a file that is there, `access` being an access mode of open(2).
+    ///
+    /// # Errors
+    /// It is not there, is a directory, or may not be used so.
+    pub async fn open_as(
+        &self,
+        directory: &str,
+        path: &str,
+        access: u32,
+    ) -> Result<OpenFile, Failed> {
         let node = self.walk(directory, path, true).await?;
         if node.attr.file_type() == TYPE_DIRECTORY || node.id == NodeId::ROOT {
             return Err(Errno::EISDIR.into());
         }
-        let ask = Operation::Open { flags: open_flags::READ_ONLY, kill_set_id: false };
+        let ask = Operation::Open { flags: access, kill_set_id: false };
         let opened = self.calls.call(node.id, &ask, reply::opened).await?;
-        Ok(OpenFile { node, handle: opened.handle, open: true })
+        Ok(OpenFile::new(node, opened))
     }
 
     /// Makes a file, or empties the one that is there, and opens it for writing.
@@ -115,7 +131,7 @@ impl Files {
                 };
                 let (entry, opened) = self.calls.call(parent.id, &ask, reply::created).await?;
                 let node = self.node(&entry);
-                Ok(OpenFile { node, handle: opened.handle, open: true })
+                Ok(OpenFile::new(node, opened))
             }
             Err(other) => Err(other),
         }
@@ -126,10 +142,9 @@ impl Files {
             return Err(Errno::EISDIR.into());
         }
         let ask = Operation::Open { flags: open_flags::WRITE_ONLY, kill_set_id: false };
-        let handle = self.calls.call(node.id, &ask, reply::opened).await?.handle;
-        let file = OpenFile { node, handle, open: true };
-        let cut = SetAttr { handle: Some(handle), size: Some(0), ..SetAttr::default() };
-        self.calls.call(file.node.id, &Operation::SetAttr(cut), reply::attr).await?;
+        let opened = self.calls.call(node.id, &ask, reply::opened).await?;
+        let file = OpenFile::new(node, opened);
+        file.empty().await?;
         Ok(file)
     }
 
@@ -239,74 +254,5 @@ fn split(path: &str) -> Option<(&str, &str)> {
         Some((_, "")) => None,
         Some(("", name)) => Some(("/", name)),
         Some((parent, name)) => Some((parent, name)),
-    }
-}
-
-/// An open file; dropping it closes it without hearing of errors.
-pub struct OpenFile {
-    node: Node,
-    handle: Handle,
-    open: bool,
-}
-
-impl OpenFile {
-    /// Appends the bytes at `offset`, at most [`MAX_IO`], to `out` and says how many; 0 at the end.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn read(&self, offset: u64, out: &mut Vec<u8>) -> Result<usize, Failed> {
-        let ask = Operation::Read { handle: self.handle, offset, size: MAX_IO as u32 };
-        self.node
-            .calls
-            .call(self.node.id, &ask, |bytes, unique| {
-                let body = reply::body(bytes, unique)?;
-                out.extend_from_slice(body);
-                Ok(body.len())
-            })
-            .await
-    }
-
-    /// Writes all of `bytes` at `offset`.
-    ///
-    /// # Errors
-    /// They cannot be written; how many were is unknown.
-    pub async fn write(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Failed> {
-        while !bytes.is_empty() {
-            let data = &bytes[..bytes.len().min(MAX_IO)];
-            let ask = Operation::Write { handle: self.handle, offset, data, kill_set_id: false };
-            let count = self.node.calls.call(self.node.id, &ask, reply::written).await?;
-            let count = count as usize;
-            if count == 0 || count > data.len() {
-                return Err(Errno::EIO.into());
-            }
-            offset += count as u64;
-            bytes = &bytes[count..];
-        }
-        Ok(())
-    }
-
-    /// Closes the file.
-    ///
-    /// # Errors
-    /// What was written could not be kept.
-    pub async fn close(mut self) -> Result<(), Failed> {
-        let ask = Operation::Flush { handle: self.handle };
-        let flushed = self.node.calls.call(self.node.id, &ask, reply::done).await;
-        self.open = false;
-        let ask = Operation::Release { handle: self.handle };
-        self.node.calls.call(self.node.id, &ask, reply::done).await?;
-        match flushed {
-            // A server without FLUSH has nothing to say there.
-            Err(Failed::Errno(Errno::ENOSYS)) => Ok(()),
-            other => other,
-        }
-    }
-}
-
-impl Drop for OpenFile {
-    fn drop(&mut self) {
-        if self.open {
-            self.node.calls.tell(self.node.id, &Operation::Release { handle: self.handle });
-        }
     }
 }

@@ -275,6 +275,11 @@ impl Disk {
         let space = cowfs::FileSpace::open(config).unwrap();
         Disk { space, replies: VecDeque::new(), next: 0, root }
     }
+
+    /// What was asked so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.space.counters().requests
+    }
 }
 
 impl Queues for Disk {
@@ -379,6 +384,11 @@ impl Lab {
         lab
     }
 
+    /// Requests for files so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.disk.as_ref().expect("a lab with a disk").requests()
+    }
+
     pub(crate) fn root(&self) -> &std::path::Path {
         self.disk.as_ref().expect("a lab with a disk").root.path()
     }
@@ -436,6 +446,7 @@ impl Lab {
             input: stdin,
             output: output.writer(Kind::Stdout),
             errors: output.writer(Kind::Stderr),
+            files: Default::default(),
         };
         let status = Rc::new(Cell::new(None));
         let end = status.clone();

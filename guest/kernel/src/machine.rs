@@ -80,6 +80,8 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
         let (executor, console) = (Executor::default(), Console::default());
         let net = link.as_mut().map(|link| Net::new(setup.identity, link, timers.clone()));
         let calls = Rc::new(Calls::default());
+        // Programs may be run before the device is found: they wait for their files.
+        calls.expect();
         let counters = Rc::new(Counters::default());
         let files = Files::new(calls.clone());
         let image_bytes = setup.image_bytes;
@@ -111,10 +113,14 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
         self.console.say(format_args!("ready"));
     }
 
-    /// Adds virtio-fs, and mounts it.
-    pub fn add_files(&mut self, device: F) {
-        self.devices.files = Some(device);
-        self.executor.spawner().spawn(self.calls.clone().mount());
+    /// Adds virtio-fs, and mounts it. Programs that use files wait until this is called, and hear
+    /// that there are none if there is no device.
+    pub fn add_files(&mut self, device: Option<F>) {
+        self.devices.files = device;
+        match self.devices.files {
+            Some(_) => self.executor.spawner().spawn(self.calls.clone().mount()),
+            None => self.calls.without(),
+        }
     }
 
     /// Adds a virtio-blk: the next disk.

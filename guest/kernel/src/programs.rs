@@ -1,6 +1,7 @@
 //! The programs inside. Each is an async function from its context to its exit status.
 
 mod blk;
+mod descriptor;
 mod file;
 mod flow;
 mod network;
@@ -8,11 +9,14 @@ mod raw;
 mod rtt;
 mod show;
 
+use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
+
+pub use descriptor::{Descriptor, NotOpened};
 
 use crate::counters::Counters;
 use crate::disk::Disks;
@@ -55,6 +59,8 @@ pub struct Context {
     pub output: Writer,
     /// Standard error.
     pub errors: Writer,
+    /// Files that are open from the start, by number: `/dev/fd/NUMBER`.
+    pub files: BTreeMap<u32, Descriptor>,
 }
 
 /// Exit status of a program that was used wrongly.

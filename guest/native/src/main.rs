@@ -60,9 +60,7 @@ fn main(start: StartPage, heap: &'static Heap) -> ! {
         machine.add_console(console);
     }
     machine.step();
-    if let Some(files) = Files::find() {
-        machine.add_files(files);
-    }
+    machine.add_files(Files::find());
     loop {
         machine.step();
     }

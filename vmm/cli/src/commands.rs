@@ -46,6 +46,9 @@ enum Command {
     Run {
         /// The space
         name: SpaceName,
+        /// Leave files outside that are open by number (3 and above)
+        #[arg(long)]
+        no_files: bool,
         /// The program inside and its arguments
         #[arg(last = true, required = true, num_args = 1..)]
         program: Vec<String>,
@@ -269,7 +272,7 @@ impl Cli {
         let done = |outcome: Outcome<()>| outcome.map(|()| ExitCode::SUCCESS);
         match self.command {
             Command::Up { file, keys } => done(space::up(&file, keys.session_keys.as_deref())),
-            Command::Run { name, program } => run::run(&name, program),
+            Command::Run { name, no_files, program } => run::run(&name, program, !no_files),
             Command::Ls(form) => done(listing::ls(form.json)),
             Command::Inspect { name, form } => done(inspect::inspect(&name, form.json)),
             Command::Stop { name } => done(space::stop(&name)),
@@ -321,7 +324,7 @@ mod tests {
     #[test]
     fn what_stands_after_two_dashes_is_the_programs() {
         let cli = Cli::try_parse_from(["portspace", "run", "red", "--", "rtt", "--json"]).unwrap();
-        let Command::Run { name, program } = cli.command else { panic!("not run") };
+        let Command::Run { name, program, .. } = cli.command else { panic!("not run") };
         assert_eq!((name.as_str(), program.join(" ").as_str()), ("red", "rtt --json"));
         assert!(Cli::try_parse_from(["portspace", "run", "Red", "--", "ls"]).is_err());
         assert!(Cli::try_parse_from(["portspace", "run", "red"]).is_err());

@@ -8,6 +8,7 @@ mod opcode;
 use crate::record::{Handle, Lock, NodeId, Time};
 use crate::{Errno, Name, Target, XattrName};
 
+pub use decode::is_forget;
 pub use encode::encode_batch_forget;
 pub use flags::{open_flags, rename_flags, xattr_flags};
 

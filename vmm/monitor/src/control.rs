@@ -35,6 +35,21 @@ pub struct Run {
     pub directory: String,
     /// `NAME=value`, each.
     pub environment: Vec<String>,
+    /// Files that are open from the start.
+    pub files: Vec<Inherited>,
+}
+
+/// A file that is open from the start, as [`abi::exec::Inherited`] has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inherited {
+    /// The descriptor's number; 3 and above.
+    pub number: u32,
+    /// An absolute path inside.
+    pub path: String,
+    /// Of open(2): the access mode, and `O_APPEND` or not.
+    pub flags: u32,
+    /// Where it is read and written next, bytes.
+    pub offset: u64,
 }
 
 /// How a machine is.

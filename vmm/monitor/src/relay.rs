@@ -83,7 +83,11 @@ impl Relay {
             }
             Wish::Ready if status().ready => self.answer(&status()),
             Wish::Program(id) => match vsock {
-                Some(vsock) if alive.is_ok() => self.exchange(vsock, id),
+                Some(vsock) if alive.is_ok() => {
+                    if self.converse(vsock, id).is_err() {
+                        return Need::Over;
+                    }
+                }
                 Some(vsock) => {
                     vsock.close(id);
                     self.touched = true;
@@ -155,7 +159,14 @@ impl Relay {
     }
 
     fn start(&mut self, run: Run, vsock: Option<&mut Vsock>) {
+        let files = run.files.into_iter().map(|file| exec::Inherited {
+            number: file.number,
+            path: file.path,
+            flags: file.flags,
+            offset: file.offset,
+        });
         let run = exec::Run {
+            files: files.collect(),
             arguments: run.arguments,
             directory: run.directory,
             environment: run.environment,
@@ -165,7 +176,7 @@ impl Relay {
         match connection {
             _ if payload.len() > exec::MAX_PAYLOAD => {
                 self.refuse(
-                    "portspace: arguments and environment are longer than 64 KiB together\n",
+                    "portspace: arguments, environment and names of open files are longer than 64 KiB together\n",
                 );
             }
             None => self.refuse("portspace: the space runs as many programs as it can\n"),
@@ -177,6 +188,19 @@ impl Relay {
                 self.wish = Wish::Program(id);
                 self.touched = true;
                 self.exchange(vsock, id);
+            }
+        }
+    }
+
+    /// Moves bytes between the guest's connection and the client as far as the client takes them:
+    /// once it has taken all, neither its socket nor a guest without credit says that there is more.
+    fn converse(&mut self, vsock: &mut Vsock, id: ConnectionId) -> Result<(), ErrorKind> {
+        loop {
+            self.exchange(vsock, id);
+            self.deliver()?;
+            let more = vsock.connection(id).is_some_and(|connection| connection.readable() > 0);
+            if !(more && self.to_client.is_empty()) {
+                return Ok(());
             }
         }
     }

@@ -153,8 +153,7 @@ fn assemble(
     let (files_moves, files_inbox) = channel();
     let (tell_end, ends) = channel();
     let bell = event()?;
-    // The files' thread waits for nothing but its bell: that one blocks.
-    let files_bell = EventFd::new(0).map_err(setup)?;
+    let files_bell = event()?;
     let disks = disks::open(settings)?;
     let mut bus = Bus::new(
         net,
@@ -222,20 +221,19 @@ fn assemble(
 
     let space = Arc::new(open_files(settings)?);
     let asked = listening(settings).map_err(setup)?;
-    let files = Files {
-        space: Arc::clone(&space),
-        memory: memory.clone(),
-        moves: files_inbox,
-        bell: files_bell,
-        signal: files_signal,
-    };
+    let shared = Arc::clone(&space);
+    let files = Files::new(shared, memory.clone(), files_inbox, files_bell, files_signal);
+    let files = Arc::new(files.map_err(setup)?);
     // From here on: no new files but the space's own, no sockets, no programs.
     jail::enter(settings).map_err(|failure| Failure::Jail(name(), failure))?;
     let keepers = disks.into_iter().zip(disk_signals);
     let keepers = keepers.map(|(disk, signal)| disk.serve(memory.clone(), signal));
     let keepers = keepers.collect::<Result<_, _>>().map_err(setup)?;
     let runner = Runner { vcpu, bus, memory, wake: sys::fd::owned(wake), message: Vec::new() };
-    spawn("files", move || files.run()).map_err(setup)?;
+    for _ in 0..files::THREADS {
+        let files = Arc::clone(&files);
+        spawn("files", move || files.run()).map_err(setup)?;
+    }
     if let Some((listener, upper, next)) = asked {
         let (tell_end, bell) = (tell_end.clone(), clone(&bell)?);
         spawn("seal", move || {

@@ -3,8 +3,9 @@
 use virtio_queue::Queue;
 
 use crate::Memory;
+use crate::chain::Chain;
 use crate::mmio::{Identity, TRANSPORT_FEATURES};
-use crate::ring::{Broken, Ring, Served};
+use crate::ring::{Broken, Ring};
 
 /// Device type (virtio 1.2 5).
 pub const DEVICE_ID: u32 = 26;
@@ -48,12 +49,43 @@ pub fn identity(tag: Tag, request_queues: u16) -> Identity {
 }
 
 /// An active file system device.
+///
+/// Requests are taken and given back one by one, in any order: several threads may have some
+/// at once, and share the device itself behind a lock.
 #[derive(Debug)]
 pub struct Fs {
     /// High priority first; `None` where the driver does not use one.
     queues: Vec<Option<Ring>>,
-    request: Vec<u8>,
-    reply: Vec<u8>,
+}
+
+/// A request taken from the device, to be given back to it by [`Fs::give_back`].
+#[derive(Debug)]
+#[must_use = "every request taken is given back"]
+pub struct Call {
+    queue: usize,
+    chain: Chain,
+}
+
+impl Call {
+    /// Copies the request into private memory in place of what `request` holds; once.
+    pub fn read(&mut self, memory: &Memory, request: &mut Vec<u8>) {
+        request.clear();
+        self.chain.read_all(memory, request);
+    }
+
+    /// Most bytes of a reply.
+    pub fn capacity(&self) -> usize {
+        self.chain.writable().min(REPLY_LIMIT)
+    }
+
+    /// Writes the reply, once; empty for a request without one (FORGET).
+    ///
+    /// A reply beyond the capacity is not sent: half a reply would be taken for a whole one.
+    pub fn answer(&mut self, memory: &Memory, reply: &[u8]) {
+        if reply.len() <= self.capacity() {
+            self.chain.write(memory, reply);
+        }
+    }
 }
 
 impl Fs {
@@ -73,40 +105,45 @@ impl Fs {
         if queues.iter().skip(usize::from(FIRST_REQUEST)).all(Option::is_none) {
             return Err(Broken::Setup);
         }
-        Ok(Fs { queues, request: Vec::new(), reply: Vec::new() })
+        Ok(Fs { queues })
     }
 
-    /// How many queues there are, used or not.
-    pub fn queues(&self) -> u16 {
-        self.queues.len() as u16
+    /// Takes the next request, those of high priority first; `None` if none waits, or none ever
+    /// will because its queue is broken.
+    pub fn take(&mut self, memory: &Memory) -> Option<Call> {
+        let rings = self.queues.iter_mut().enumerate();
+        let mut calls = rings.filter_map(|(queue, ring)| {
+            let chain = ring.as_mut()?.pop(memory).ok()??;
+            Some(Call { queue, chain })
+        });
+        calls.next()
     }
 
-    /// Answers the requests waiting on queue `index`, at most a queue's size.
-    ///
-    /// `handler(request, capacity, reply)` sees one request in private memory
-    /// and appends its reply, at most `capacity` bytes, to `reply`, which
-    /// starts empty; it stays empty for requests without a reply (FORGET). A
-    /// reply beyond the capacity is not sent: half a reply would be taken for a whole one.
-    pub fn serve(
-        &mut self,
-        index: u16,
-        memory: &Memory,
-        mut handler: impl FnMut(&[u8], usize, &mut Vec<u8>),
-    ) -> Served {
-        let Some(Some(ring)) = self.queues.get_mut(usize::from(index)) else {
-            return Served::default();
-        };
-        let (request, reply) = (&mut self.request, &mut self.reply);
-        ring.serve(memory, |chain| {
-            request.clear();
-            reply.clear();
-            chain.read_all(memory, request);
-            let capacity = chain.writable().min(REPLY_LIMIT);
-            handler(request, capacity, reply);
-            if reply.len() <= capacity {
-                chain.write(memory, reply);
-            }
-        })
+    /// Asks the driver to notify about the next request; to be called before waiting for it.
+    /// True if one came meanwhile: no notification comes for that.
+    #[must_use = "requests that came meanwhile are not announced"]
+    pub fn arm(&mut self, memory: &Memory) -> bool {
+        // Every queue is armed before any is believed to be empty.
+        self.queues.iter_mut().flatten().fold(false, |more, ring| more | ring.arm(memory))
+    }
+
+    /// Asks the driver not to notify: whoever gives a request back looks for the next anyway. A
+    /// hint, until [`Fs::arm`].
+    pub fn disarm(&mut self, memory: &Memory) {
+        self.queues.iter_mut().flatten().for_each(|ring| ring.disarm(memory));
+    }
+
+    /// Gives a request back to the driver; true if it wants a used-buffer notification.
+    #[must_use = "the driver waits for its notification"]
+    pub fn give_back(&mut self, memory: &Memory, call: Call) -> bool {
+        let ring = self.queues[call.queue].as_mut().expect("the call was taken from this queue");
+        ring.complete(memory, call.chain);
+        ring.wants_notification(memory)
+    }
+
+    /// What ended a queue, if anything did: set DEVICE_NEEDS_RESET.
+    pub fn broken(&self) -> Option<Broken> {
+        self.queues.iter().flatten().find_map(Ring::broken)
     }
 }
 

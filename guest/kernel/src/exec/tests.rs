@@ -40,7 +40,7 @@ impl Runner {
 
     fn run(&mut self, words: &[&str]) {
         let arguments = words.iter().map(|word| String::from(*word)).collect();
-        let run = Run { arguments, directory: "/".into(), environment: vec![] };
+        let run = Run { arguments, directory: "/".into(), environment: vec![], files: vec![] };
         self.send(Kind::Run, &run.encode());
     }
 

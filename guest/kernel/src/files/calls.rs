@@ -13,6 +13,7 @@ use fuse::session::{VERSION, capability};
 use fuse::{Errno, NodeId, Operation, Request};
 
 use super::Failed;
+use super::cache::Pages;
 use crate::hardware::Requests;
 
 /// Most bytes of one read or write.
@@ -28,6 +29,8 @@ pub const MAX_REPLY: usize = MAX_IO + 4096;
 #[derive(Default)]
 pub struct Calls {
     state: RefCell<State>,
+    /// What was read of files.
+    pub(super) pages: RefCell<Pages>,
 }
 
 #[derive(Default)]
@@ -58,9 +61,22 @@ struct Waiting {
 }
 
 impl Calls {
+    /// Whoever asks for a file waits from now on, until [`Calls::mount`] or [`Calls::without`].
+    pub fn expect(&self) {
+        let session = &mut self.state.borrow_mut().session;
+        if matches!(session, Session::None) {
+            *session = Session::Starting(Vec::new());
+        }
+    }
+
+    /// There is no device: whoever waited hears that there are no files.
+    pub fn without(&self) {
+        self.settle(Session::None);
+    }
+
     /// Starts the session (FUSE_INIT). To be run once, as a task, if there is a device.
     pub async fn mount(self: Rc<Calls>) {
-        self.state.borrow_mut().session = Session::Starting(Vec::new());
+        self.expect();
         let (major, minor) = VERSION;
         let flags = capability::BIG_WRITES | capability::MAX_PAGES | capability::ATOMIC_TRUNCATE;
         let init = InitIn { major, minor, max_readahead: MAX_IO as u32, flags };
@@ -70,6 +86,10 @@ impl Calls {
             Ok(_) => Session::Failed(Errno::EPROTO.into()),
             Err(failed) => Session::Failed(failed),
         };
+        self.settle(session);
+    }
+
+    fn settle(&self, session: Session) {
         let before = core::mem::replace(&mut self.state.borrow_mut().session, session);
         if let Session::Starting(wakers) = before {
             wakers.into_iter().for_each(Waker::wake);
@@ -97,12 +117,28 @@ impl Calls {
         operation: &Operation<'_>,
         read: impl FnOnce(&[u8], u64) -> Result<T, Refused>,
     ) -> Result<T, Failed> {
-        let unique = self.send(node, operation);
+        let unique = self.begin(node, operation);
         let patience = Patience { calls: self, unique };
+        let reply = self.reply(unique).await;
+        drop(patience);
+        read(&reply, unique).map_err(|refused| refused.errno().into())
+    }
+
+    /// Sends a request whose reply is read later, or never if what is returned is dropped.
+    pub(super) fn ask(self: &Rc<Calls>, node: NodeId, operation: &Operation<'_>) -> Pending {
+        Pending { calls: self.clone(), unique: self.begin(node, operation) }
+    }
+
+    fn begin(&self, node: NodeId, operation: &Operation<'_>) -> u64 {
+        let unique = self.send(node, operation);
         self.state.borrow_mut().waiting.insert(unique, Waiting::default());
-        let reply = poll_fn(|cx| {
+        unique
+    }
+
+    async fn reply(&self, unique: u64) -> Vec<u8> {
+        poll_fn(|cx| {
             let mut state = self.state.borrow_mut();
-            let waiting = state.waiting.get_mut(&unique).expect("`Patience` keeps it");
+            let waiting = state.waiting.get_mut(&unique).expect("kept until its reply is read");
             match waiting.reply.take() {
                 Some(reply) => Poll::Ready(reply),
                 None => {
@@ -111,9 +147,7 @@ impl Calls {
                 }
             }
         })
-        .await;
-        drop(patience);
-        read(&reply, unique).map_err(|refused| refused.errno().into())
+        .await
     }
 
     /// Sends a request whose reply nobody waits for.
@@ -159,6 +193,29 @@ impl Calls {
             state.in_flight.insert(number, *unique);
             state.outbox.pop_front();
         }
+    }
+}
+
+/// A request on its way.
+pub(super) struct Pending {
+    calls: Rc<Calls>,
+    unique: u64,
+}
+
+impl Pending {
+    /// Waits for the reply and reads it.
+    pub(super) async fn reply<T>(
+        self,
+        read: impl FnOnce(&[u8], u64) -> Result<T, Refused>,
+    ) -> Result<T, Failed> {
+        let reply = self.calls.reply(self.unique).await;
+        read(&reply, self.unique).map_err(|refused| refused.errno().into())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.calls.state.borrow_mut().waiting.remove(&self.unique);
     }
 }
 

@@ -137,7 +137,7 @@ fn a_timer_bounds_the_sleep() {
 #[test]
 fn files_are_mounted_when_their_device_is_added() {
     let (mut machine, _peer, _cpu, _) = machine(None);
-    machine.add_files(Disk::new());
+    machine.add_files(Some(Disk::new()));
     let files = machine.system.files.clone();
     let names: Rc<RefCell<Vec<String>>> = Rc::default();
     let seen = names.clone();
@@ -148,4 +148,38 @@ fn files_are_mounted_when_their_device_is_added() {
         machine.step();
     }
     assert_eq!(*names.borrow(), ["big"]);
+}
+
+#[test]
+fn a_program_that_runs_before_the_files_device_is_found_waits_for_it() {
+    let (mut machine, _peer, _cpu, _) = machine(None);
+    let files = machine.system.files.clone();
+    let listed: Rc<RefCell<Option<Vec<String>>>> = Rc::default();
+    let seen = listed.clone();
+    machine.executor.spawner().spawn(async move {
+        *seen.borrow_mut() = files.list("/", "sub").await.ok();
+    });
+    machine.step();
+    machine.step();
+    machine.add_files(Some(Disk::new()));
+    for _ in 0..50 {
+        machine.step();
+    }
+    assert_eq!(listed.borrow().as_deref(), Some(&[String::from("big")][..]));
+}
+
+#[test]
+fn a_program_that_waits_for_files_hears_that_there_are_none() {
+    let (mut machine, _peer, _cpu, _) = machine(None);
+    let files = machine.system.files.clone();
+    let heard: Rc<RefCell<Option<crate::files::Failed>>> = Rc::default();
+    let seen = heard.clone();
+    machine.executor.spawner().spawn(async move {
+        *seen.borrow_mut() = files.list("/", "/").await.err();
+    });
+    machine.step();
+    assert_eq!(*heard.borrow(), None);
+    machine.add_files(None);
+    machine.step();
+    assert_eq!(*heard.borrow(), Some(crate::files::Failed::NoFiles));
 }

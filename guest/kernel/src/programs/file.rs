@@ -1,11 +1,12 @@
 //! `cat`, `ls`, `sha256` and `write`.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
 use sha2::{Digest, Sha256};
 
-use super::{Context, Usage};
+use super::{Context, Descriptor, Usage};
 use crate::files::{Failed, OpenFile};
 
 pub(super) async fn cat(context: &Context) -> Result<u8, Usage> {
@@ -33,7 +34,7 @@ async fn cat_file(context: &Context, path: &str) -> Result<(), Failed> {
     while let Some(bytes) = file.next().await? {
         context.output.write(bytes).await;
     }
-    file.file.close().await
+    file.close().await
 }
 
 pub(super) async fn sha256(context: &Context) -> Result<u8, Usage> {
@@ -67,7 +68,7 @@ async fn sum_file(context: &Context, path: &str) -> Result<Sha256, Failed> {
     while let Some(bytes) = file.next().await? {
         sum.update(bytes);
     }
-    file.file.close().await?;
+    file.close().await?;
     Ok(sum)
 }
 
@@ -134,6 +135,16 @@ pub(super) async fn write(context: &Context) -> Result<u8, Usage> {
 }
 
 async fn write_file(context: &Context, path: &str) -> Result<(), Failed> {
+    if let Some(open) = context.descriptor(path) {
+        open.may_write()?;
+        loop {
+            let bytes = context.input.read().await;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            open.write(&bytes).await?;
+        }
+    }
     let file = context.system.files.create(&context.directory, path).await?;
     let mut offset = 0;
     loop {
@@ -146,17 +157,23 @@ async fn write_file(context: &Context, path: &str) -> Result<(), Failed> {
     }
 }
 
-/// A file read from its beginning, piece by piece.
-struct Reader {
-    file: OpenFile,
+/// A file read piece by piece: from its beginning, or where a descriptor goes on.
+struct Reader<'a> {
+    file: Rc<OpenFile>,
     offset: u64,
     piece: Vec<u8>,
+    descriptor: Option<&'a Descriptor>,
 }
 
-impl Reader {
-    async fn open(context: &Context, path: &str) -> Result<Reader, Failed> {
-        let file = context.system.files.open(&context.directory, path).await?;
-        Ok(Reader { file, offset: 0, piece: Vec::new() })
+impl Reader<'_> {
+    async fn open<'a>(context: &'a Context, path: &str) -> Result<Reader<'a>, Failed> {
+        if let Some(open) = context.descriptor(path) {
+            open.may_read()?;
+            let (file, offset) = (open.file.clone(), open.offset.get());
+            return Ok(Reader { file, offset, piece: Vec::new(), descriptor: Some(open) });
+        }
+        let file = Rc::new(context.system.files.open(&context.directory, path).await?);
+        Ok(Reader { file, offset: 0, piece: Vec::new(), descriptor: None })
     }
 
     /// The next bytes; `None` at the end.
@@ -164,6 +181,17 @@ impl Reader {
         self.piece.clear();
         let count = self.file.read(self.offset, &mut self.piece).await?;
         self.offset += count as u64;
+        if let Some(open) = self.descriptor {
+            open.offset.set(self.offset);
+        }
         Ok((count > 0).then_some(&self.piece[..]))
+    }
+
+    /// Closes what it opened.
+    async fn close(self) -> Result<(), Failed> {
+        match Rc::into_inner(self.file) {
+            Some(file) => file.close().await,
+            None => Ok(()),
+        }
     }
 }

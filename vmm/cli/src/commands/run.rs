@@ -1,5 +1,7 @@
 //! `portspace run`: one program inside, with this process's stdio and exit status.
 
+mod open_files;
+
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -23,15 +25,20 @@ const MAX_ENVIRONMENT: usize = 32 * 1024;
 /// How much of standard input travels in one frame, bytes.
 const CHUNK: usize = 16 * 1024;
 
-/// Runs a program in a running space.
+/// Runs a program in a running space; `with_files`: it has the files that this process has open.
 ///
 /// # Errors
-/// The space does not run, or stops while the program runs.
-pub(super) fn run(name: &SpaceName, arguments: Vec<String>) -> Outcome<ExitCode> {
+/// The space does not run, or stops while the program runs; a file that is open has no path.
+pub(super) fn run(name: &SpaceName, arguments: Vec<String>, with_files: bool) -> Outcome<ExitCode> {
     let running = Spaces::open()?.running(name)?;
+    let root = running.note.root.as_deref();
     let program = Run {
         arguments,
-        directory: directory_inside(running.note.root.as_deref()),
+        directory: directory_inside(root),
+        files: match root {
+            Some(root) if with_files => open_files::below(root)?,
+            _ => Vec::new(),
+        },
         environment: environment(),
     };
     let stream = running.control.run(program)?;

@@ -25,6 +25,11 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Whether these bytes begin as a request to forget: over in no time, and answered by nothing.
+pub fn is_forget(request: &[u8]) -> bool {
+    split(request).is_some_and(|(_, code, _)| matches!(code, opcode::FORGET | opcode::BATCH_FORGET))
+}
+
 /// As [`Operation::has_reply`], for what is not even an operation.
 fn has_reply(opcode: u32) -> bool {
     !matches!(opcode, opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT)

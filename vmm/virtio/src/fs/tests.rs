@@ -7,6 +7,16 @@ fn fs(memory: &Memory) -> (Driver, Driver, Fs) {
     (high, request, fs)
 }
 
+/// Answers the next request.
+fn answer(fs: &mut Fs, memory: &Memory, handler: impl FnOnce(&[u8], usize) -> Vec<u8>) -> bool {
+    let mut call = fs.take(memory).expect("a request waits");
+    let mut request = b"left from before".to_vec();
+    call.read(memory, &mut request);
+    let reply = handler(&request, call.capacity());
+    call.answer(memory, &reply);
+    fs.give_back(memory, call)
+}
+
 #[test]
 fn the_registers_show_the_tag_and_the_number_of_request_queues() {
     let identity = identity(Tag::new("files").unwrap(), 2);
@@ -24,11 +34,10 @@ fn a_request_is_answered_in_the_room_it_brings() {
     let memory = memory();
     let (_, mut request, mut fs) = fs(&memory);
     request.send(&[b"head", b"er"], &[4, 8]);
-    let served = fs.serve(FIRST_REQUEST, &memory, |bytes, capacity, reply| {
+    assert!(answer(&mut fs, &memory, |bytes, capacity| {
         assert_eq!((bytes, capacity), (&b"header"[..], 12));
-        reply.extend_from_slice(b"an answer");
-    });
-    assert!(served.notify);
+        b"an answer".to_vec()
+    }));
     assert_eq!(request.take().unwrap().1, b"an answer");
 }
 
@@ -37,10 +46,10 @@ fn a_forget_is_given_back_without_a_reply() {
     let memory = memory();
     let (mut high, _, mut fs) = fs(&memory);
     high.send(&[b"forget"], &[]);
-    let served = fs.serve(HIGH_PRIORITY, &memory, |bytes, capacity, _| {
+    assert!(answer(&mut fs, &memory, |bytes, capacity| {
         assert_eq!((bytes, capacity), (&b"forget"[..], 0));
-    });
-    assert!(served.notify);
+        Vec::new()
+    }));
     assert_eq!(high.take().unwrap().1, b"");
 }
 
@@ -49,45 +58,80 @@ fn a_reply_that_does_not_fit_is_not_sent_in_part() {
     let memory = memory();
     let (_, mut request, mut fs) = fs(&memory);
     request.send(&[b"read"], &[4]);
-    let _ = fs.serve(FIRST_REQUEST, &memory, |_, _, reply| reply.extend_from_slice(b"12345"));
+    assert!(answer(&mut fs, &memory, |_, _| b"12345".to_vec()));
     assert_eq!(request.take().unwrap().1, b"");
 }
 
 #[test]
-fn a_queue_that_is_not_there_is_served_by_doing_nothing() {
+fn requests_are_given_back_in_the_order_they_are_answered() {
+    let memory = memory();
+    let (mut high, mut request, mut fs) = fs(&memory);
+    let (slow, quick) = (request.send(&[b"slow"], &[8]), request.send(&[b"quick"], &[8]));
+    let mut waits = fs.take(&memory).unwrap();
+    assert!(answer(&mut fs, &memory, |bytes, _| bytes.to_vec()));
+    assert_eq!(request.take().unwrap(), (quick, b"quick".to_vec()));
+    // What has priority goes first, whatever waits.
+    request.send(&[b"later"], &[8]);
+    high.send(&[b"forget"], &[]);
+    let _ = answer(&mut fs, &memory, |bytes, _| {
+        assert_eq!(bytes, b"forget");
+        Vec::new()
+    });
+    waits.answer(&memory, b"at last");
+    let _ = fs.give_back(&memory, waits);
+    assert_eq!(request.take().unwrap(), (slow, b"at last".to_vec()));
+}
+
+#[test]
+fn a_request_that_came_before_arming_is_told() {
+    let memory = memory();
+    let (mut high, mut request, mut fs) = fs(&memory);
+    assert!(!fs.arm(&memory));
+    request.send(&[b"read"], &[4]);
+    assert!(fs.arm(&memory));
+    let _ = answer(&mut fs, &memory, |_, _| Vec::new());
+    assert!(!fs.arm(&memory));
+    high.send(&[b"forget"], &[]);
+    assert!(fs.arm(&memory));
+}
+
+#[test]
+fn a_queue_that_is_not_there_has_no_requests() {
     let memory = memory();
     let (_, request, _) = fs(&memory);
     let unready = || virtio_queue::QueueT::new(8).unwrap();
     let mut fs = Fs::new(vec![unready(), request.queue()], &memory).unwrap();
-    for index in [HIGH_PRIORITY, 2, u16::MAX] {
-        let served = fs.serve(index, &memory, |_, _, _| panic!("there is no request"));
-        assert_eq!(served, Served::default());
-    }
+    assert!(fs.take(&memory).is_none() && !fs.arm(&memory));
     assert!(Fs::new(vec![request.queue(), unready()], &memory).is_err());
 }
 
 #[test]
 fn whatever_a_driver_writes_the_fs_device_gives_every_chain_back() {
     let memory = memory();
-    bolero::check!().with_type::<[(Chaos, bool); 3]>().for_each(|rounds| {
+    bolero::check!().with_type::<[(Chaos, bool, bool); 3]>().for_each(|rounds| {
         let mut drivers = [Driver::new(&memory, 0, 8), Driver::new(&memory, 1, 8)];
         for driver in &drivers {
             driver.clear();
         }
         let queues = drivers.iter().map(Driver::queue).collect();
         let mut fs = Fs::new(queues, &memory).unwrap();
-        for (chaos, high) in rounds {
-            let index = u16::from(!high);
-            drivers[usize::from(index)].scribble(chaos);
-            let mut calls = 0;
-            let served = fs.serve(index, &memory, |request, capacity, reply| {
-                calls += 1;
+        let mut request = Vec::new();
+        for (chaos, high, backwards) in rounds {
+            drivers[usize::from(!high)].scribble(chaos);
+            let mut calls: Vec<Call> = std::iter::from_fn(|| fs.take(&memory)).collect();
+            assert!(calls.len() <= 16, "no more are out than the queues have");
+            if *backwards {
+                calls.reverse();
+            }
+            for mut call in calls {
+                call.read(&memory, &mut request);
+                let capacity = call.capacity();
                 assert!(request.len() <= REQUEST_LIMIT as usize && capacity <= REPLY_LIMIT);
-                reply.extend_from_slice(request);
-            });
-            let ring = fs.queues[usize::from(index)].as_ref().unwrap();
-            assert!(calls <= 8 && ring.settled());
-            assert_eq!(served.broken, ring.broken());
+                call.answer(&memory, &request);
+                let _ = fs.give_back(&memory, call);
+            }
+            assert!(fs.queues.iter().flatten().all(Ring::settled));
+            let _ = fs.broken();
         }
     });
 }
