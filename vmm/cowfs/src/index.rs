@@ -103,7 +103,9 @@ impl Index {
 impl State {
     /// What a file of a lower is by the indexes of the layers above it.
     pub(crate) fn through_index(&self, mut found: Found) -> Result<Found, Errno> {
-        if found.place.layer == UPPER || found.stat.is_directory() {
+        let layer = found.place.layer;
+        // What is bound is in no layer: it is the host's own, whatever was copied of it.
+        if layer == UPPER || layer > self.layers.roots.len() || found.stat.is_directory() {
             return Ok(found);
         }
         for layer in (UPPER..found.place.layer).rev() {
