@@ -241,6 +241,7 @@ impl SpacePaths {
     /// # Errors
     /// A directory or the copy cannot be made, or a directory is open to others.
     pub fn keep(&self, file: &Path) -> Outcome<()> {
+        self.move_layer()?;
         for directory in [&self.state, &self.upper(), &self.work(), &self.empty()] {
             own(directory)?;
         }
@@ -251,6 +252,24 @@ impl SpacePaths {
         let _ = fs::remove_file(&copy);
         let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy);
         opened.or_fail(failed)?.write_all(&text).or_fail(failed)
+    }
+
+    /// Brings the own layer of a space of before there were chains to its place of today.
+    fn move_layer(&self) -> Outcome<()> {
+        let (old, new) = (self.state.join("upper"), self.upper());
+        if !old.is_dir() {
+            return Ok(());
+        }
+        own(&self.room())?;
+        // An empty directory is replaced; one that holds something is not.
+        fs::rename(&old, &new).or_fail(|| {
+            format!(
+                "{} has two layers of its own: {} and {}; move one of them away",
+                self.named(),
+                old.display(),
+                new.display()
+            )
+        })
     }
 
     /// Where the layer of what is injected is.
@@ -315,6 +334,26 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(own(&path).unwrap_err().to_string().contains("chmod 700"));
+    }
+
+    #[test]
+    fn a_layer_of_before_there_were_chains_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().join("state");
+        let paths = SpacePaths { runtime: root.path().join("run"), state: state.clone() };
+        let file = root.path().join("red.toml");
+        fs::write(&file, "").unwrap();
+        fs::create_dir_all(state.join("upper")).unwrap();
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(state.join("upper"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(state.join("upper/written"), "before").unwrap();
+        paths.keep(&file).unwrap();
+        assert_eq!(fs::read_to_string(paths.upper().join("written")).unwrap(), "before");
+        paths.keep(&file).unwrap();
+        fs::create_dir(state.join("upper")).unwrap();
+        fs::write(state.join("upper/another"), "layer").unwrap();
+        assert!(paths.keep(&file).unwrap_err().to_string().contains("move one of them away"));
+        assert_eq!(fs::read_to_string(paths.upper().join("written")).unwrap(), "before");
     }
 
     #[test]
