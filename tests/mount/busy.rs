@@ -59,10 +59,11 @@ pub(crate) fn waiting(lab: &Lab) {
     // A file system that can be made to wait: another space's, whose server is stopped.
     let mut slow = Mounts::new(lab);
     slow.directory = around.join("slow");
+    // With a quota the kernel reads nothing by itself.
+    let text = format!("[files]\nroot = {:?}\nquota = \"1G\"\n", slow.lower);
+    fs::write(&slow.file, text).unwrap();
     fs::write(slow.lower.join("long"), vec![b'x'; LONG]).unwrap();
     slow.must_mount();
-    // Known to the kernel before: blue takes it for another file once it has a time of birth.
-    fs::metadata(slow.at("long")).unwrap().created().unwrap();
     fs::write(around.join("plain"), "at once").unwrap();
     let blue = Space::configure(lab, "blue", Peer::B, Cipher::AesCbc128, Some(&around));
     blue.start();

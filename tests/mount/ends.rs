@@ -66,11 +66,8 @@ pub(crate) fn killed(lab: &Lab) {
     let not_connected =
         || fs::metadata(&red.directory).is_err_and(|e| e.kind() == ErrorKind::NotConnected);
     eventually("there is nobody to ask", not_connected);
-    let again = red.mount();
-    assert!(again.said.contains("process was killed"), "{}", again.said);
-    assert!(again.said.contains("first: umount"), "{}", again.said);
     assert!(!run(lab, &["rm", "red"]).ok(), "what is mounted is not removed");
-    assert!(umount(&red.directory));
+    // What is left of the mount is of no use to anybody.
     red.must_mount();
     assert_eq!(fs::read_to_string(red.at("file")).unwrap(), "kept");
     signal("KILL", red.process());

@@ -207,11 +207,17 @@ fn checked(directory: &Path) -> Outcome<PathBuf> {
     };
     let seen = fs::metadata(&absolute);
     if at(&absolute)?.is_some() {
-        let what = match &seen {
-            Ok(_) => "is a mount of a space already",
-            Err(_) => "is a mount whose process was killed",
+        return match &seen {
+            // Its process was killed: nobody can ever use it again.
+            Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
+                fuse::unmount(&absolute).map_err(Failure::from_error)?;
+                checked(directory)
+            }
+            _ => Err(Failure::new(format!(
+                "{shown} is a mount of a space already; first: {}",
+                ending(&absolute)
+            ))),
         };
-        return Err(Failure::new(format!("{shown} {what}; first: {}", ending(&absolute))));
     }
     if !seen.or_fail(|| format!("cannot mount on {shown}"))?.is_dir() {
         return Err(Failure::new(format!("{shown} is no directory; name an empty one")));

@@ -5,6 +5,7 @@ use crate::stored::{self, Marks, Shown};
 use fuse::{Errno, Name, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 pub(crate) use crate::merged::{Lower, Merged, Names, Volume};
@@ -15,12 +16,28 @@ pub(crate) const UPPER: usize = 0;
 pub(crate) const BOUND: usize = 1 << 32;
 
 /// A file of the host: the layer it was found in and its identity there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Eq)]
 pub(crate) struct Place {
     pub(crate) layer: usize,
     device: u64,
     inode: u64,
+    /// Zero where the host does not tell: some file systems do at one time and not at another.
     born: Time,
+}
+
+impl PartialEq for Place {
+    /// The same as far as is known.
+    fn eq(&self, other: &Place) -> bool {
+        let unknown = [self.born, other.born].contains(&Time::default());
+        (self.layer, self.device, self.inode) == (other.layer, other.device, other.inode)
+            && (unknown || self.born == other.born)
+    }
+}
+
+impl Hash for Place {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.layer, self.device, self.inode).hash(state);
+    }
 }
 
 impl Place {
@@ -266,7 +283,7 @@ impl Layers {
         self.crossing != Crossing::All
             && merged.is_layered()
             && !stat.is_directory()
-            && lower.directory.stat_self().is_ok_and(|own| own.device != stat.device)
+            && lower.place.device != stat.device
     }
 
     /// Whether a name of a listing of one layer is not to be seen.
@@ -396,7 +413,7 @@ impl Layers {
         stat: &Stat,
         path: &[u8],
     ) -> Result<bool, Errno> {
-        if stat.device == parent.directory.stat_self()?.device {
+        if stat.device == parent.place.device {
             return Ok(true);
         }
         let allowed = match &self.crossing {
