@@ -99,9 +99,7 @@ impl Spaces {
         let name = config.name.clone();
         let paths = self.paths.space(&name);
         if let Some(root) = &config.files.root {
-            fs::read_dir(root).or_fail(|| {
-                format!("{}: [files] root: {} cannot be listed", file.display(), root.display())
-            })?;
+            mounting::check_root(root).or_fail(|| file.display().to_string())?;
         }
         let control = Control::of(&paths)?;
         paths::own(&paths.runtime)?;

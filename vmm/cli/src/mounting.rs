@@ -74,8 +74,7 @@ impl Spaces {
         let name = &files.name;
         let paths = self.paths.space(name);
         if let Some(root) = &files.files.root {
-            fs::read_dir(root)
-                .or_fail(|| format!("[files] root: {} cannot be listed", root.display()))?;
+            check_root(root)?;
         }
         let directory = checked(directory)?;
         paths::own(&paths.runtime)?;
@@ -193,6 +192,17 @@ fn at(directory: &Path) -> Outcome<Option<fuse::Mounted>> {
 
 fn no_table() -> String {
     "cannot read the table of mounts in /proc".to_owned()
+}
+
+/// Whether what a space is to see of this host can be seen.
+pub(crate) fn check_root(root: &Path) -> Outcome<()> {
+    let failed = || {
+        let root = root.display();
+        format!(
+            "[files] root: {root} cannot be listed; name a directory that is there and may be read"
+        )
+    };
+    fs::read_dir(root).map(drop).or_fail(failed)
 }
 
 /// The directory's own name, if it can be mounted on.
