@@ -136,7 +136,7 @@ impl State {
                 if open.node != id || !open.writable {
                     return Err(Errno::EBADF);
                 }
-                self.copy_up(id, size)?;
+                self.copy_up_open(id, size)?;
                 Arc::clone(&self.handles.file(handle)?.file)
             }
             None => {

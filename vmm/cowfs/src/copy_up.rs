@@ -4,7 +4,7 @@
 
 use crate::configuration::{discard, staged_name};
 use crate::host::{Access, Attributes, Directory, File, Rename, Stat};
-use crate::layer::{Found, Place, UPPER, Volume};
+use crate::layer::{BOUND, Found, Place, UPPER, Volume};
 use crate::node::{Orphan, checked};
 use crate::quota;
 use crate::role::Form;
@@ -237,6 +237,16 @@ impl State {
         self.nodes.moved(id, Place::new(UPPER, stat));
         self.nodes.node_mut(id).shown = shown;
         self.counters.copied_up += 1;
+    }
+
+    /// The same for a file that is open to be written: its layer may have been sealed since.
+    ///
+    /// What is shared never is, and may have no name any more.
+    pub(crate) fn copy_up_open(&mut self, id: NodeId, keep: u64) -> Result<(), Errno> {
+        match self.nodes.get(id)?.place.layer < BOUND {
+            true => self.copy_up(id, keep),
+            false => Ok(()),
+        }
     }
 
     /// Makes the file `id`, which is no directory, one that may be written; at most `keep`

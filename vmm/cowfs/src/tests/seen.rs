@@ -312,6 +312,20 @@ fn what_is_shared_is_not_counted_and_what_is_masked_in_it_stays() {
 }
 
 #[test]
+fn a_shared_file_is_written_by_who_has_it_open_though_it_was_removed() {
+    let place = Place::new();
+    place.write("lower/shared/file", "host's");
+    let mut config = place.base();
+    let binding = Binding { at: "bound".into(), from: place.path("lower/shared"), write: true };
+    config.bindings = vec![binding];
+    let mut guest = open(&config);
+    let handle = guest.open("bound/file", open_flags::READ_WRITE).unwrap();
+    guest.unlink("bound/file").unwrap();
+    assert_eq!(guest.write_at(handle, 0, b"space"), Ok(5));
+    assert_eq!(guest.read_at(handle, 0).unwrap(), b"spaces");
+}
+
+#[test]
 fn a_private_directory_is_nowhere_to_be_seen() {
     let place = Place::new();
     place.write("lower/state/key", "");
