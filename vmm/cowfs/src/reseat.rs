@@ -61,7 +61,7 @@ struct Ready {
 }
 
 impl FileSpace {
-    /// Waits until nothing is being written, and holds all requests.
+    /// Waits until nothing is being copied or written, and holds all requests.
     ///
     /// `next` is the empty directory that will be the upper.
     ///
@@ -69,6 +69,9 @@ impl FileSpace {
     /// [`HoldFailure`]; the space goes on as it was.
     pub fn hold(&self, next: &Path) -> Result<Held<'_>, HoldFailure> {
         let mut state = self.lock();
+        while !state.copying.is_empty() {
+            state = self.copied.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
         // Who writes outside the lock needs it for nothing until the bytes are written.
         let still = self.writing.write().unwrap_or_else(PoisonError::into_inner);
         let ready = state.ready(next)?;
