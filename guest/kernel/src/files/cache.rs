@@ -80,8 +80,8 @@ impl Pages {
     }
 
     /// A file was opened whose attributes, just asked for, say `version`. What is kept of it
-    /// stays if the server says so (`keep`: FOPEN_KEEP_CACHE), or if it is the same version.
-    /// Each call is owed a [`Pages::closed`].
+    /// stays if it is the same version; `keep`: the server answers for its being right while the
+    /// file is open (FOPEN_KEEP_CACHE). Each call is owed a [`Pages::closed`].
     pub fn opened(&mut self, inode: u64, version: Version, keep: bool) {
         let fresh = || File { version, steady: keep, opens: 0, epoch: 0, pages: BTreeMap::new() };
         let file = self.files.entry(inode).or_insert_with(fresh);

@@ -14,6 +14,7 @@ fn failed(status: u8, errors: &str) -> Outcome {
 #[test]
 fn true_succeeds_false_fails_and_help_names_every_program() {
     let mut lab = Lab::new();
+    assert_eq!(lab.run("true", b""), said(""));
     assert_eq!(lab.run("false", b""), failed(1, ""));
     let help = lab.run("help", b"").output;
     assert!(PROGRAMS.iter().all(|(name, ..)| help.contains(name)));
