@@ -145,7 +145,11 @@ pub(crate) fn give(paths: &SpacePaths, files: &Files) -> Outcome<()> {
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    if fs::metadata(file)?.len() > MOST_INJECTED {
+    let metadata = fs::metadata(file)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file; name one"));
+    }
+    if metadata.len() > MOST_INJECTED {
         let what = format!("it is larger than {} MiB; bind it instead", MOST_INJECTED >> 20);
         return Err(io::Error::other(what));
     }
