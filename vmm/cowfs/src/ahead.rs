@@ -2,8 +2,9 @@
 //!
 //! Who opens a small file nearly always reads it: this saves the request.
 
-use crate::host::{File, Stat};
+use crate::host::File;
 use crate::layer::UPPER;
+use crate::node::Handed;
 use crate::space::{FileSpace, State, Tell};
 use fuse::{Handle, NodeId, notify};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const MOST: u64 = 64 << 10;
 pub(crate) struct Ahead {
     node: NodeId,
     file: Arc<File>,
-    before: Stat,
+    size: u64,
 }
 
 impl State {
@@ -24,13 +25,14 @@ impl State {
     ///
     /// Nobody else has it open: no READ of it is on its way, for which the client would wait with
     /// what is handed over, and no WRITE, which would be newer.
-    pub(crate) fn note_ahead(&mut self, id: NodeId, handle: Handle, before: Stat) {
+    pub(crate) fn note_ahead(&mut self, id: NodeId, handle: Handle, size: u64) {
         let Ok(node) = self.nodes.get(id) else { return };
-        if node.stored || !(1..=MOST).contains(&before.size) || !self.is_read_only(id) {
+        if node.handed == Handed::Over || !(1..=MOST).contains(&size) || !self.is_read_only(id) {
             return;
         }
         if let Ok(open) = self.handles.file(handle) {
-            self.ahead = Some(Ahead { node: id, file: Arc::clone(&open.file), before });
+            self.ahead = Some(Ahead { node: id, file: Arc::clone(&open.file), size });
+            self.nodes.node_mut(id).handed = Handed::Soon;
         }
     }
 
@@ -44,26 +46,21 @@ impl State {
 
 impl FileSpace {
     /// Hands the file over. It may wait for a disk, so nothing is locked while it is read.
+    ///
+    /// What was read may be old if the client was told of a change meanwhile. What it is told of
+    /// later it is told after this.
     pub(crate) fn hand_over(&self, ahead: &Ahead, tell: Tell<'_>) {
-        let Ahead { node, file, before } = ahead;
+        let Ahead { node, file, size } = ahead;
         let mut data = Vec::new();
-        if file.read(0, before.size as usize, &mut data).is_err() {
+        let read = file.read(0, *size as usize, &mut data);
+        let mut state = self.lock();
+        let is_right = read.is_ok() && data.len() as u64 == *size && state.is_read_only(*node);
+        if !is_right || state.nodes.node_mut(*node).handed != Handed::Soon {
             return;
         }
         let mut message = Vec::new();
-        let mut state = self.lock();
-        if data.len() as u64 != before.size || !state.is_read_only(*node) {
-            return;
-        }
         notify::store(&mut message, *node, &data);
         tell(&message);
-        let same = |now: Stat| (now.changed, now.size) == (before.changed, before.size);
-        if file.stat().is_ok_and(same) {
-            state.nodes.node_mut(*node).stored = true;
-        } else {
-            // The parent wrote it meanwhile, and the client may have been told so before.
-            notify::inval_inode(&mut message, *node, 0, 0);
-            tell(&message);
-        }
+        state.nodes.node_mut(*node).handed = Handed::Over;
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::copy_up::{Staged, copy_whole};
 use crate::host::{Access, File, Stat};
-use crate::layer::{Place, UPPER, Volume};
+use crate::layer::{BOUND, Place, UPPER};
 use crate::space::{FileSpace, State};
 use fuse::record::TYPE_REGULAR;
 use fuse::request::open_flags;
@@ -89,8 +89,10 @@ impl State {
                 let truncate = flags & open_flags::TRUNCATE != 0;
                 (writable && !truncate).then_some((node, u64::MAX))
             }
-            Operation::SetAttr(set) if set.handle.is_none() => {
-                Some((node, set.size.unwrap_or(u64::MAX)))
+            Operation::SetAttr(set) => Some((node, set.size.unwrap_or(u64::MAX))),
+            // What was open for writing when its layer was sealed.
+            Operation::Write { handle, .. } | Operation::Fallocate { handle, .. } => {
+                Some((self.handles.file(handle).ok()?.node, u64::MAX))
             }
             Operation::SetXattr { .. } | Operation::RemoveXattr { .. } => Some((node, u64::MAX)),
             Operation::Link { target, .. } => Some((target, u64::MAX)),
@@ -104,12 +106,13 @@ impl State {
         let Ok(node) = self.nodes.get(id) else { return Ok(None) };
         let place = node.place;
         // What the kernel reads itself is not copied for who opens it: see `keep_apart`.
-        if node.kind != TYPE_REGULAR || place.layer == UPPER || node.backing().is_some() {
+        let is_below = place.layer != UPPER && place.layer < BOUND;
+        if node.kind != TYPE_REGULAR || !is_below || node.backing().is_some() {
             return Ok(None);
         }
         let Ok(at) = self.at(id) else { return Ok(None) };
         let Ok(source) = self.stat(id) else { return Ok(None) };
-        if at.volume() != Volume::Layered || source.size.min(keep) < LARGE {
+        if source.size.min(keep) < LARGE {
             return Ok(None);
         }
         let (directory, name) = self.directory_of(&at)?;

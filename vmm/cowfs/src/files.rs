@@ -168,7 +168,7 @@ impl State {
         let passed = place.layer == UPPER || (!writable && self.is_passed(id, &stat));
         let opened = self.add_file(id, file, writable, keep, passed);
         if keep && !writable && opened.flags & Opened::PASSTHROUGH == 0 {
-            self.note_ahead(id, opened.handle, stat);
+            self.note_ahead(id, opened.handle, stat.size);
         }
         Ok(opened)
     }
@@ -286,8 +286,7 @@ impl State {
             return Err(Errno::EFBIG);
         }
         let node = open.node;
-        // Its layer may have been sealed since it was opened.
-        self.copy_up(node, u64::MAX)?;
+        self.copy_up_open(node, u64::MAX)?;
         if kill_set_id {
             self.kill_set_id(node)?;
         }

@@ -19,6 +19,15 @@ pub(crate) enum Orphan {
     Gone(Stat),
 }
 
+/// How far a file's bytes are on their way to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handed {
+    No,
+    /// They are being read.
+    Soon,
+    Over,
+}
+
 /// A file the guest holds at least one entry of, or the directory of such a file.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -32,8 +41,8 @@ pub(crate) struct Node {
     /// The kernel's number of the file and where that is, while it is open and the kernel reads
     /// and writes it.
     backing: Option<(i32, Place)>,
-    /// The client was handed its bytes, and not told since that they changed.
-    pub(crate) stored: bool,
+    /// Whether the client was handed its bytes, and not told since that they changed.
+    pub(crate) handed: Handed,
     /// It was made in this session and nobody gave it attributes: there are none to look for.
     pub(crate) bare: bool,
     /// The kernel has written it behind the client's cache.
@@ -179,7 +188,7 @@ impl Nodes {
         // 64 bits are never used up: a node id is never used again.
         self.next += 1;
         let (names, lookups, children, opens, orphan) = (Vec::new(), 0, 0, 0, None);
-        let (pure, bare, backing, passed, stored) = (false, false, None, false, false);
+        let (pure, bare, backing, passed, handed) = (false, false, None, false, Handed::No);
         if kind != TYPE_DIRECTORY {
             self.places.insert(place, id);
         }
@@ -189,7 +198,7 @@ impl Nodes {
             children,
             opens,
             backing,
-            stored,
+            handed,
             bare,
             passed,
             place,

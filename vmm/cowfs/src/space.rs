@@ -236,12 +236,16 @@ impl FileSpace {
         };
         reply::start(reply, unique);
         let served = state.session.admit(&request.operation).and_then(|()| {
-            if let Some(bytes) = state.bytes(&request, limit)? {
+            let mut state = self.copy_beside(state, &request)?;
+            let bytes = state.bytes(&request, limit);
+            if !matches!(bytes, Ok(None)) {
+                state.end_beside();
+            }
+            if let Some(bytes) = bytes? {
                 let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
                 drop(state);
                 return bytes.serve(reply);
             }
-            let mut state = self.copy_beside(state, &request)?;
             let served = state.serve(&request, limit, reply);
             state.end_beside();
             state.clean_up();

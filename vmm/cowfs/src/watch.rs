@@ -5,6 +5,7 @@
 
 use crate::host::{Change, Inotify};
 use crate::layer::{Layers, Merged, Volume};
+use crate::node::Handed;
 use crate::space::State;
 use fuse::{Name, NodeId, notify};
 use std::collections::HashMap;
@@ -174,7 +175,7 @@ impl State {
     }
 
     fn bytes_changed(&mut self, id: NodeId, told: &mut Told) {
-        self.nodes.node_mut(id).stored = false;
+        self.nodes.node_mut(id).handed = Handed::No;
         told.bytes(id);
     }
 
