@@ -231,7 +231,7 @@ impl Spaces {
     }
 
     fn must_not_be_mounted(&self, name: &SpaceName) -> Outcome<()> {
-        match self.mounted(name)? {
+        match self.settled(name)? {
             Some(note) => Err(mounting::is_mounted(name, Some(&note))),
             None => Ok(()),
         }

@@ -24,7 +24,7 @@ use crate::seen;
 /// Longest wait for a mount process to open its files, and to serve them.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Longest wait for a mount process whose mount was ended.
+/// Longest wait for the end of a mount process that is on its way out.
 const END_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How far the kernel reads ahead, KiB: as much as one request carries.
@@ -78,12 +78,7 @@ impl Spaces {
         }
         let directory = checked(directory)?;
         paths::own(&paths.runtime)?;
-        if let Ok(note) = read_note(&paths)
-            && !is_seen(&note, true)?
-        {
-            // Unmounted a moment ago: its process is on its way out, or it is told below.
-            locks::is_freed(&paths.mount_lock(), END_PATIENCE)?;
-        }
+        settle(&paths)?;
         let lock = locks::take(&paths.mount_lock())?;
         let lock = lock.ok_or_else(|| is_mounted(name, read_note(&paths).ok().as_ref()))?;
         if locks::is_held(&paths.lock())? {
@@ -114,7 +109,16 @@ impl Spaces {
         made.or_fail(|| format!("cannot mount space {name}"))
     }
 
-    /// The space's mount, if there is one, served or not.
+    /// The space's mount, if there is one once what is under way is done.
+    ///
+    /// # Errors
+    /// As [`Self::mounted`].
+    pub(crate) fn settled(&self, name: &SpaceName) -> Outcome<Option<Note>> {
+        settle(&self.paths.space(name))?;
+        self.mounted(name)
+    }
+
+    /// The space's mount, if there is one at this moment, served or not.
     ///
     /// # Errors
     /// The runtime directory or /proc cannot be read.
@@ -171,6 +175,24 @@ pub(crate) fn ending(directory: &Path) -> String {
 fn read_note(paths: &SpacePaths) -> Outcome<Note> {
     let failed = || format!("cannot read {}", paths.mount_note().display());
     serde_json::from_slice(&fs::read(paths.mount_note()).or_fail(failed)?).or_fail(failed)
+}
+
+/// Gives a mount process a moment that is at its start or at its end: one whose command was
+/// killed before it mounted, or whose mount was ended, goes by itself.
+fn settle(paths: &SpacePaths) -> Outcome<()> {
+    let start = sys::clock::monotonic_ns();
+    while locks::is_held(&paths.mount_lock())? {
+        let is_there = match read_note(paths) {
+            Ok(note) => is_seen(&note, true)?,
+            Err(_) => false,
+        };
+        let waited = u128::from(sys::clock::monotonic_ns() - start);
+        if is_there || waited > END_PATIENCE.as_nanos() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
 }
 
 /// Whether the mount is the one to be seen at its directory.
@@ -303,7 +325,7 @@ fn serve(
 fn write_note(paths: &SpacePaths, note: &Note) -> Outcome<()> {
     let text = serde_json::to_vec_pretty(note).expect("a note is JSON");
     let path = paths.mount_note();
-    fs::write(&path, text).or_fail(|| format!("cannot write {}", path.display()))
+    paths::replace(&path, &text).or_fail(|| format!("cannot write {}", path.display()))
 }
 
 fn no_word() -> String {

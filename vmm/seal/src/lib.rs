@@ -15,6 +15,9 @@ use sys::seqpacket::{Connection, Incoming, Listener};
 /// Longest wait for an answer of the process: it may be writing to a slow disk.
 const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
+/// Pause before the next command is let in when there was no descriptor for it.
+const SHORTAGE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
 /// Longest refusal, bytes.
 const LONGEST: usize = 4096;
 
@@ -54,12 +57,24 @@ pub fn serve(listener: &Listener, space: &FileSpace, upper: &Path, next: &Path) 
         let connection = match wait(listener, None).and_then(|_| listener.accept()) {
             Ok(Some(connection)) => connection,
             Ok(None) => continue,
+            Err(error) if is_shortage(&error) => {
+                // Files are served on; the command waits until there is a descriptor for it.
+                let _ = poll(&mut [], Some(&SHORTAGE));
+                continue;
+            }
             Err(error) => return error,
         };
         if let Err(error) = answer(&connection, space, upper, next) {
             return error;
         }
     }
+}
+
+/// Whether it is the process or the machine that has too many descriptors open, for now.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// Answers one command.
