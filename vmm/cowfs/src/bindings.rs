@@ -105,6 +105,15 @@ fn open(number: usize, binding: &Binding) -> std::io::Result<(Bound, Stat)> {
     Ok((Bound::File(Arc::new(merged), Arc::from(name.as_bytes())), stat))
 }
 
+/// The names of a path.
+fn parts(path: &Path) -> Vec<&[u8]> {
+    let names = path.components().filter_map(|part| match part {
+        std::path::Component::Normal(name) => Some(name.as_bytes()),
+        _ => None,
+    });
+    names.collect()
+}
+
 impl State {
     /// Makes the places where something is bound, as far as they are not there, and binds.
     pub(crate) fn bind_all(&mut self) -> Result<(), (PathBuf, Errno)> {
@@ -117,14 +126,24 @@ impl State {
         Ok(())
     }
 
+    /// Binds again what nodes that were written out stand for.
+    pub(crate) fn rebind_all(&mut self) -> Result<(), (PathBuf, Errno)> {
+        for (at, bound, _) in self.bindings.bound.clone() {
+            let child = |id, name: &&[u8]| self.nodes.child(id, Name::new(name).ok()?);
+            let names = parts(&at);
+            let found = names.split_last().and_then(|(last, above)| {
+                let directory = above.iter().try_fold(NodeId::ROOT, child)?;
+                Some((directory, Arc::from(*last), child(directory, last)?))
+            });
+            let Some((directory, name, id)) = found else { return Err((at, Errno::ENOENT)) };
+            self.bindings.points.insert((directory, name), id);
+            self.bindings.nodes.insert(id, bound);
+        }
+        Ok(())
+    }
+
     fn bind(&mut self, at: &Path, bound: Bound, stat: &Stat) -> Result<(), Errno> {
-        let names: Vec<_> = at
-            .components()
-            .filter_map(|part| match part {
-                std::path::Component::Normal(name) => Some(name.as_bytes()),
-                _ => None,
-            })
-            .collect();
+        let names = parts(at);
         let Some((last, above)) = names.split_last() else { return Err(Errno::EINVAL) };
         let mut directory = NodeId::ROOT;
         for name in above {

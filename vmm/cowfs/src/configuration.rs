@@ -12,7 +12,7 @@ use crate::role::{Role, View};
 use crate::stored::{Marks, Shown};
 use fuse::{Errno, Name};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -256,7 +256,8 @@ impl Config {
         }
     }
 
-    pub(crate) fn open(&self) -> Result<Opened, OpenFailure> {
+    /// Opens all of it for a server; `kept` is what of work is not left over.
+    pub(crate) fn open(&self, kept: &HashSet<Arc<[u8]>>) -> Result<Opened, OpenFailure> {
         let upper = root("upper", &self.upper)?;
         let failed =
             |source| OpenFailure::Directory { role: "upper", path: self.upper.clone(), source };
@@ -269,7 +270,7 @@ impl Config {
         let lowers = lowers?;
         let hidden = self.check_apart(&upper, &work, &lowers)?;
         let unclean = |source| OpenFailure::Unclean { path: self.work.clone(), source };
-        clean(&work).map_err(unclean)?;
+        clean(&work, kept).map_err(unclean)?;
         crate::commit::recover(self, &upper, &work)
             .map_err(|(path, source)| OpenFailure::Interrupted { path, source })?;
         let marks = self.check_fit(&work)?;
@@ -474,11 +475,12 @@ pub(crate) fn staged_name(number: u64) -> Vec<u8> {
     format!("#{number}").into_bytes()
 }
 
-/// Removes what was being made when a server was killed: nothing of it was visible.
-pub(crate) fn clean(work: &Directory) -> Result<(), Errno> {
+/// Removes what was being made when a server was killed, but for `kept`: nothing of it was visible.
+pub(crate) fn clean(work: &Directory, kept: &HashSet<Arc<[u8]>>) -> Result<(), Errno> {
     let mut names = Vec::new();
     work.list(|name, _, _| names.push(name.as_bytes().to_vec()))?;
-    for name in names.iter().filter(|name| name.starts_with(b"#")) {
+    let left = |name: &&Vec<u8>| name.starts_with(b"#") && !kept.contains(name.as_slice());
+    for name in names.iter().filter(left) {
         remove_all(work, Name::new(name)?)?;
     }
     Ok(())

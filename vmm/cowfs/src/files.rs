@@ -1,7 +1,7 @@
 //! Open files and directories.
 
 use crate::host::{Access, File, Stat};
-use crate::layer::{Place, UPPER, Volume};
+use crate::layer::{BOUND, Place, UPPER, Volume};
 use crate::listing::Listing;
 use crate::lookup;
 use crate::node::{Orphan, checked};
@@ -11,6 +11,7 @@ use fuse::dirent::{Dirent, ListingWriter};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
 use fuse::request::{ReadDir, open_flags};
 use fuse::{Errno, Handle, NodeId, Opened};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -122,7 +123,68 @@ impl Handles {
     }
 }
 
+/// An open file or directory, written out.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Written {
+    File { node: NodeId, writable: bool },
+    Directory { node: NodeId, listing: Option<Listing> },
+}
+
+impl Written {
+    pub(crate) fn node(&self) -> NodeId {
+        match self {
+            Written::File { node, .. } | Written::Directory { node, .. } => *node,
+        }
+    }
+}
+
+impl Handles {
+    /// All of them, to be written out, and the number of the next.
+    pub(crate) fn written(&self) -> (Vec<(Handle, Written)>, u64) {
+        let written = |open: &Open| match open {
+            Open::File(file) => Written::File { node: file.node, writable: file.writable },
+            Open::Directory(open) => {
+                Written::Directory { node: open.node, listing: open.listing.clone() }
+            }
+        };
+        (self.open.iter().map(|(handle, open)| (*handle, written(open))).collect(), self.next)
+    }
+}
+
 impl State {
+    /// Opens again what was written out, as far as it is still there: else its handle is none.
+    pub(crate) fn reopen(&mut self, open: Vec<(Handle, Written)>, next: u64) {
+        self.handles.next = next;
+        for (handle, written) in open {
+            let id = written.node();
+            let open = match written {
+                Written::File { writable, .. } => self.reopen_file(id, writable).map(Open::File),
+                Written::Directory { listing, .. } => {
+                    self.nodes.get(id).map(|_| Open::Directory(OpenDirectory { node: id, listing }))
+                }
+            };
+            if let (Ok(open), true) = (open, handle.0 < next) {
+                self.nodes.opened(id);
+                self.handles.open.insert(handle, open);
+            }
+        }
+    }
+
+    fn reopen_file(&mut self, node: NodeId, writable: bool) -> Result<OpenFile, Errno> {
+        let place = self.nodes.get(node)?.place;
+        // What was sealed since it was opened is copied up with the next write.
+        let access = match (place.layer, writable) {
+            (UPPER | BOUND.., true) => Access::Write,
+            (UPPER, false) => Access::Read,
+            _ => Access::ReadQuietly,
+        };
+        let file = self.open_at(node, access)?;
+        if Place::new(place.layer, &file.stat()?) != place {
+            return Err(Errno::ESTALE);
+        }
+        Ok(OpenFile { node, file: Arc::new(file), writable })
+    }
+
     /// OPEN: a file opened to be written is copied up now.
     pub(crate) fn open_file(
         &mut self,

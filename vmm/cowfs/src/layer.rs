@@ -16,7 +16,7 @@ pub(crate) const UPPER: usize = 0;
 pub(crate) const BOUND: usize = 1 << 32;
 
 /// A file of the host: the layer it was found in and its identity there.
-#[derive(Clone, Copy, Debug, Eq)]
+#[derive(Clone, Copy, Debug, Eq, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) layer: usize,
     device: u64,

@@ -29,6 +29,7 @@ mod remove_all;
 mod rename;
 mod reseat;
 mod role;
+mod saved;
 mod settings;
 mod space;
 mod stored;
@@ -47,6 +48,7 @@ pub use layer::Crossing;
 pub use own::OwnLayer;
 pub use reseat::{Held, HoldFailure};
 pub use role::View;
+pub use saved::{ResumeFailure, SaveFailure, Saved};
 pub use settings::Settings;
 pub use space::{Counters, FileSpace, Notifications, Tell};
 

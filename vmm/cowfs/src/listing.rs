@@ -5,6 +5,7 @@ use crate::layer::{Layers, Merged, UPPER};
 use crate::stored::{self, Shown};
 use fuse::dirent::Dirent;
 use fuse::{Errno, Name};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 const CHARACTER: u8 = Dirent::CHARACTER;
@@ -19,8 +20,18 @@ struct Listed {
     layer: usize,
 }
 
+/// The same, written out.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    name: Vec<u8>,
+    inode: u64,
+    kind: u8,
+    layer: usize,
+}
+
 /// The names of a directory at one moment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Written>", into = "Vec<Written>")]
 pub(crate) struct Listing {
     bytes: Vec<u8>,
     entries: Vec<Listed>,
@@ -121,6 +132,31 @@ impl Listing {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+impl From<Listing> for Vec<Written> {
+    fn from(listing: Listing) -> Vec<Written> {
+        let written = |entry: &Listed| Written {
+            name: listing.bytes[entry.start..entry.start + entry.length].to_vec(),
+            inode: entry.inode,
+            kind: entry.kind,
+            layer: entry.layer,
+        };
+        listing.entries.iter().map(written).collect()
+    }
+}
+
+impl TryFrom<Vec<Written>> for Listing {
+    type Error = &'static str;
+
+    fn try_from(written: Vec<Written>) -> Result<Listing, &'static str> {
+        let mut listing = Listing::default();
+        for Written { name, inode, kind, layer } in written {
+            let name = Name::new(&name).map_err(|_| "a listing has a name that is none")?;
+            listing.push(name, inode, kind, layer);
+        }
+        Ok(listing)
     }
 }
 

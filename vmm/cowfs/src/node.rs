@@ -5,23 +5,26 @@ use crate::layer::{Merged, Place};
 use crate::stored::Shown;
 use fuse::record::TYPE_DIRECTORY;
 use fuse::{Errno, Name, NodeId};
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Where a file without a name inside is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Orphan {
     /// Under a name in work, because it is open or has no name yet.
     InWork(Arc<[u8]>),
-    /// Still the parent's, in the layer of the node's place.
+    /// Still the parent's, in the layer of the node's place. It is copied before it is written out.
+    #[serde(skip)]
     Below(Arc<Merged>, Arc<[u8]>),
     /// Removed, and not open: what it was is remembered for as long as the guest knows it.
     Gone(Stat),
 }
 
 /// How far a file's bytes are on their way to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Handed {
+    #[default]
     No,
     /// They are being read.
     Soon,
@@ -29,19 +32,22 @@ pub(crate) enum Handed {
 }
 
 /// A file the guest holds at least one entry of, or the directory of such a file.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Node {
     /// Directory and name of each entry the guest was told; a directory has one at most.
     names: Vec<(NodeId, Arc<[u8]>)>,
     lookups: u64,
     /// Names of other nodes in this one.
+    #[serde(skip)]
     children: usize,
     /// Open handles.
+    #[serde(skip)]
     opens: usize,
     /// The kernel's number of the file and where that is, while it is open and the kernel reads
     /// and writes it.
     backing: Option<(i32, Place)>,
     /// Whether the client was handed its bytes, and not told since that they changed.
+    #[serde(skip)]
     pub(crate) handed: Handed,
     /// It was made in this session and nobody gave it attributes: there are none to look for.
     pub(crate) bare: bool,
@@ -72,6 +78,15 @@ impl Node {
         &self.names
     }
 
+    /// Its names where no guest looks: in the index and in work.
+    fn other_names(&self) -> impl Iterator<Item = &[u8]> {
+        let in_work = match &self.orphan {
+            Some(Orphan::InWork(name)) => Some(&**name),
+            _ => None,
+        };
+        self.indexed.as_deref().into_iter().chain(in_work)
+    }
+
     pub(crate) fn is_directory(&self) -> bool {
         self.kind == TYPE_DIRECTORY
     }
@@ -94,6 +109,10 @@ impl Node {
         self.passed
     }
 }
+
+/// What was written out is not what a server writes.
+#[derive(Debug)]
+pub(crate) struct Broken;
 
 /// The name kept in a node.
 pub(crate) fn checked(name: &[u8]) -> Name<'_> {
@@ -362,6 +381,87 @@ impl Nodes {
             }
             self.dropped.push((id, node.orphan));
         }
+    }
+
+    /// All of them, to be written out, and the number of the next.
+    pub(crate) fn written(&self) -> (Vec<(NodeId, Node)>, u64) {
+        (self.nodes.iter().map(|(id, node)| (*id, node.clone())).collect(), self.next)
+    }
+
+    /// Those that were written out, in the place of what is there; nothing is open.
+    ///
+    /// # Errors
+    /// They are not what was written: the root is missing, a name is none or has no directory, or
+    /// directories are in each other.
+    pub(crate) fn resume(&mut self, nodes: Vec<(NodeId, Node)>, next: u64) -> Result<(), Broken> {
+        let mut all = Nodes {
+            nodes: nodes.into_iter().collect(),
+            names: HashMap::new(),
+            places: HashMap::new(),
+            dropped: Vec::new(),
+            unbacked: Vec::new(),
+            next,
+            limit: self.limit,
+        };
+        if all.nodes.get(&NodeId::ROOT).is_none_or(|root| !root.is_directory()) {
+            return Err(Broken);
+        }
+        let ids: Vec<_> = all.nodes.keys().copied().collect();
+        for id in ids {
+            let node = &all.nodes[&id];
+            let names = node.names.clone();
+            let is_sound = id.0 < next
+                && (id != NodeId::ROOT || names.is_empty())
+                && (names.len() < 2 || !node.is_directory())
+                && node.other_names().all(|name| Name::new(name).is_ok());
+            if !is_sound {
+                return Err(Broken);
+            }
+            if !node.is_directory() && !matches!(node.orphan, Some(Orphan::Gone(_))) {
+                all.places.insert(node.place, id);
+            }
+            for (directory, name) in names {
+                let above = all.nodes.get_mut(&directory).filter(|above| above.is_directory());
+                above.ok_or(Broken)?.children += 1;
+                let names = all.names.entry(directory).or_default();
+                if Name::new(&name).is_err() || names.insert(name, id).is_some() {
+                    return Err(Broken);
+                }
+            }
+        }
+        all.is_tree().then(|| *self = all).ok_or(Broken)
+    }
+
+    /// Drops all that nothing holds.
+    pub(crate) fn sweep(&mut self) {
+        let ids: Vec<_> = self.nodes.keys().copied().collect();
+        for id in ids {
+            if let Some(node) = self.nodes.get_mut(&id)
+                && node.opens == 0
+            {
+                self.unbacked.extend(node.backing.take().map(|(number, _)| number));
+            }
+            self.drop_unused(id);
+        }
+    }
+
+    /// Whether no directory is in itself.
+    fn is_tree(&self) -> bool {
+        let mut sound = HashSet::new();
+        for id in self.nodes.keys() {
+            let (mut at, mut way) = (*id, HashSet::new());
+            while !sound.contains(&at) && way.insert(at) {
+                match self.nodes.get(&at).and_then(Node::name) {
+                    Some((above, _)) => at = above,
+                    None => break,
+                }
+                if way.contains(&at) {
+                    return false;
+                }
+            }
+            sound.extend(way);
+        }
+        true
     }
 
     /// The nodes that are gone since this was asked last.

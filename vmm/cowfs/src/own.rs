@@ -7,6 +7,7 @@ use crate::host::{Directory, Rename};
 use crate::index::Index;
 use crate::remove_all::remove_all;
 use fuse::{Errno, Name};
+use std::collections::HashSet;
 
 /// A space's own layer, locked until this is dropped.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Config {
         }
         let work = root("work", &self.work)?;
         let unclean = |source| OpenFailure::Unclean { path: self.work.clone(), source };
-        clean(&work).map_err(unclean)?;
+        clean(&work, &HashSet::new()).map_err(unclean)?;
         let interrupted = |(path, source)| OpenFailure::Interrupted { path, source };
         let mut own = OwnLayer::of(self.clone(), upper, work)
             .map_err(|why| interrupted((self.work.clone(), why)))?;

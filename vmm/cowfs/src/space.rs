@@ -111,14 +111,26 @@ impl FileSpace {
     /// # Errors
     /// [`OpenFailure`] says which directory cannot be used, why, and what to do.
     pub fn open(config: Config) -> Result<FileSpace, OpenFailure> {
+        let space = FileSpace::prepare(&config, &HashSet::new())?;
+        let mut state = space.lock();
+        state.watch_root();
+        state.bind_all().map_err(|(path, source)| OpenFailure::Bind { path, source })?;
+        drop(state);
+        Ok(space)
+    }
+
+    /// The space with nobody to know anything of it; files of work with these names stay.
+    pub(crate) fn prepare(
+        config: &Config,
+        kept: &HashSet<Arc<[u8]>>,
+    ) -> Result<FileSpace, OpenFailure> {
         let inotify = match config.notify {
             true => Inotify::new().ok().map(Arc::new),
             false => None,
         };
         let limits = config.limits;
-        let config_backing = config.backing.clone();
-        let opened = config.open()?;
-        let backing = config_backing.filter(|_| opened.quota.is_none());
+        let opened = config.open(kept)?;
+        let backing = config.backing.clone().filter(|_| opened.quota.is_none());
         let sealed = opened.layers.are_sealed(&opened.layers.roots);
         let offer = Offer {
             max_write: limits.write,
@@ -127,7 +139,7 @@ impl FileSpace {
         };
         let root = opened.layers.root(opened.upper);
         let root_seen = opened.root_seen;
-        let mut state = State {
+        let state = State {
             session: Session::new(offer),
             counters: Counters::default(),
             role: opened.role,
@@ -151,8 +163,6 @@ impl FileSpace {
             beside: None,
             copying: HashSet::new(),
         };
-        state.watch_root();
-        state.bind_all().map_err(|(path, source)| OpenFailure::Bind { path, source })?;
         Ok(FileSpace {
             state: Mutex::new(state),
             writing: RwLock::new(()),

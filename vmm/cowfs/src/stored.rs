@@ -5,6 +5,7 @@ use fuse::Errno;
 use fuse::record::{
     TYPE_BLOCK, TYPE_CHARACTER, TYPE_DIRECTORY, TYPE_FIFO, TYPE_REGULAR, TYPE_SOCKET, TYPE_SYMLINK,
 };
+use serde::{Deserialize, Serialize};
 
 /// What a file was below when it was copied up: see [`Origin`].
 const ORIGIN: &[u8] = b"user.portspace.origin";
@@ -24,7 +25,7 @@ const INSIDE: &[u8] = b"user.portspace.inside.";
 const OPAQUE: [&[u8]; 2] = [b"trusted.overlay.opaque", b"user.overlay.opaque"];
 
 /// How a file is shown inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shown {
     pub(crate) uid: u32,
     pub(crate) gid: u32,

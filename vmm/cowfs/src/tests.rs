@@ -9,6 +9,7 @@ mod guest;
 mod hostile;
 mod model;
 mod reseat;
+mod saved;
 mod seen;
 
 use crate::{LowerLayer, OpenFailure};

@@ -19,6 +19,8 @@ pub(crate) struct Watches {
     directories: HashMap<NodeId, Watched>,
     /// Each watch's directories: one of the host may be seen at several places.
     watches: HashMap<i32, Vec<NodeId>>,
+    /// Changes may have gone unnoticed that the client is to be told of.
+    missed: bool,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,12 @@ struct Watched {
 
 impl Watches {
     pub(crate) fn new(inotify: Option<Arc<Inotify>>) -> Watches {
-        Watches { inotify, directories: HashMap::new(), watches: HashMap::new() }
+        Watches { inotify, directories: HashMap::new(), watches: HashMap::new(), missed: false }
+    }
+
+    /// The directories that are watched.
+    pub(crate) fn directories(&self) -> Vec<NodeId> {
+        self.directories.keys().copied().collect()
     }
 
     /// Watches the directory `id`, which is in `above`, before it is read.
@@ -116,10 +123,23 @@ impl State {
         self.watches.watch(NodeId::ROOT, NodeId::ROOT, &root, &self.layers);
     }
 
+    /// Watches directories again for which the client may have missed changes.
+    pub(crate) fn watch_again(&mut self, directories: Vec<NodeId>) {
+        self.watch_root();
+        for id in directories {
+            // One that is gone is told of by the directory it was in.
+            let _ = self.directory(id);
+        }
+        self.watches.missed = true;
+    }
+
     /// What the client has to be told.
     pub(crate) fn parent_changed(&mut self) -> Vec<Vec<u8>> {
         let Some(inotify) = self.watches.inotify.clone() else { return Vec::new() };
         let mut told = Told::default();
+        if std::mem::take(&mut self.watches.missed) {
+            self.everything_may_have_changed(&mut told);
+        }
         inotify.changes(|watch, change| {
             if change == Change::Lost {
                 self.everything_may_have_changed(&mut told);

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 /// The number the server gave a file at lookup; [`NodeId::ROOT`] is always there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct NodeId(pub u64);
 
 impl NodeId {
@@ -14,10 +15,12 @@ impl NodeId {
 
 /// The number the server gave an open file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Handle(pub u64);
 
 /// A time stamp since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Time {
     /// Seconds; negative before 1970.
     pub seconds: i64,

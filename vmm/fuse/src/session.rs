@@ -132,6 +132,16 @@ impl Session {
         matches!(self.agreed, Some(agreed) if agreed & capability == capability)
     }
 
+    /// What INIT agreed on, if it has been.
+    pub const fn agreed(&self) -> Option<u64> {
+        self.agreed
+    }
+
+    /// The session of a server that this one takes over from, which agreed on `agreed`.
+    pub const fn resumed(self, agreed: Option<u64>) -> Session {
+        Session { agreed, ..self }
+    }
+
     /// Whether `operation` may be served now.
     ///
     /// # Errors

@@ -2,9 +2,10 @@
 
 use fuse::Time;
 use rustix::fs::{Statx, StatxFlags, StatxTimestamp, makedev};
+use serde::{Deserialize, Serialize};
 
 /// What `statx` says, as far as it is used.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Stat {
     pub(crate) device: u64,
     pub(crate) inode: u64,

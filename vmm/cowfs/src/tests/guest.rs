@@ -126,9 +126,14 @@ type Answer<T> = Result<T, Errno>;
 
 impl Guest {
     pub(super) fn new(space: FileSpace) -> Guest {
-        let mut guest = Guest { space, unique: 0, request: Vec::new(), reply: Vec::new() };
+        let mut guest = Guest::new_on(space);
         guest.init();
         guest
+    }
+
+    /// A guest of a session that goes on.
+    pub(super) fn new_on(space: FileSpace) -> Guest {
+        Guest { space, unique: 0, request: Vec::new(), reply: Vec::new() }
     }
 
     pub(super) fn init(&mut self) {
@@ -140,6 +145,19 @@ impl Guest {
     pub(super) fn restart(self, place: &Place) -> Guest {
         drop(self);
         place.guest()
+    }
+
+    /// Ends the server and has another go on where it was.
+    pub(super) fn resumed(self, place: &Place) -> Guest {
+        self.resumed_as(&place.config())
+    }
+
+    pub(super) fn resumed_as(self, config: &Config) -> Guest {
+        let saved = serde_json::to_string(&self.space.save().unwrap()).unwrap();
+        let Guest { space, unique, request, reply } = self;
+        drop(space);
+        let space = FileSpace::resume(config, serde_json::from_str(&saved).unwrap()).unwrap();
+        Guest { space, unique, request, reply }
     }
 
     pub(super) fn ask<T>(

@@ -302,6 +302,9 @@ fn run(operations: &[(u8, u8, u8)], sealed: usize) {
             assert_eq!(seen(&mut guest), tree.seen(), "sealed after {}", told(*operation));
         } else if index % 16 == 15 {
             guest = guest.restart(&place);
+        } else if index % 16 == 7 {
+            guest = guest.resumed(&place);
+            assert_eq!(seen(&mut guest), tree.seen(), "resumed after {}", told(*operation));
         }
     }
     assert_eq!(both(&place), before, "the parent's tree stays as it was");
