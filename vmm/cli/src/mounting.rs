@@ -46,6 +46,8 @@ pub(crate) struct Note {
 pub(crate) struct How {
     /// Threads that answer requests.
     pub(crate) threads: usize,
+    /// Idle cores may halt between requests.
+    pub(crate) frugal: bool,
     /// The mount process ends with this command.
     pub(crate) ends_with_us: bool,
 }
@@ -273,6 +275,7 @@ fn start(
         seal: Some(paths.seal_socket()?),
         hidden: mounts.chain([directory.to_owned()]).collect(),
         threads: how.threads,
+        frugal: how.frugal,
     };
     let settings = serde_json::to_string(&settings).expect("settings are JSON");
     let (ours, theirs) = Connection::pair().or_fail(no_word)?;

@@ -3,6 +3,7 @@
 //! The command that starts it mounts and unmounts; this process has the connection
 //! to the kernel, the space's files and, once it serves, nothing else.
 
+mod awake;
 mod run;
 mod serve;
 mod settings;

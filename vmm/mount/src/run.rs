@@ -12,6 +12,7 @@ use sys::fuse::Device;
 use sys::seqpacket::{Connection, Incoming, Listener};
 
 use crate::Settings;
+use crate::awake::Awake;
 use crate::serve::{self, Asked};
 
 /// Why a mount process did not start or ended before its time.
@@ -62,6 +63,7 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
     }
     let asked = listening(settings).map_err(setup)?;
     let devices = clones(device, settings.threads);
+    let awake = if settings.frugal { None } else { Awake::open() };
     jail.enter().map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
     abort_on_panic();
     let served = || {
@@ -69,7 +71,7 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
         let _ = command.send(&[Stage::Served as u8], &[]);
         drop(command);
     };
-    serve::serve(space, devices, teller, asked, served)
+    serve::serve(space, devices, teller, asked, awake, served)
         .map_err(|error| Failure::Kernel(settings.name.clone(), error))
 }
 

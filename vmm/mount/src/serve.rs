@@ -11,6 +11,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use sys::fuse::Device;
 use sys::seqpacket::Listener;
 
+use crate::awake::Awake;
+
 /// Most bytes of a request and of a reply: 1 MiB of a file, and what stands before it.
 const MOST: usize = (1 << 20) + 4096;
 
@@ -22,7 +24,8 @@ pub(crate) struct Asked {
 }
 
 /// Answers requests on a thread for each of `devices` until it is unmounted; calls `served` after
-/// the first, which is INIT. `teller` is where the kernel is told what the parent changes.
+/// the first, which is INIT. `teller` is where the kernel is told what the parent changes, `awake`
+/// what keeps cores awake meanwhile.
 ///
 /// # Errors
 /// The first of any thread; the others may run on, so the process has to end.
@@ -31,17 +34,21 @@ pub(crate) fn serve(
     devices: Vec<Device>,
     teller: Device,
     asked: Option<Asked>,
+    awake: Option<Awake>,
     served: impl FnOnce(),
 ) -> io::Result<()> {
-    let space = Arc::new(space);
-    let mut workers: Vec<Worker> =
-        devices.into_iter().map(|device| Worker::new(Arc::clone(&space), device)).collect();
+    let (space, awake) = (Arc::new(space), awake.map(Arc::new));
+    let worker = |device| Worker::new(Arc::clone(&space), device, awake.clone());
+    let mut workers: Vec<Worker> = devices.into_iter().map(worker).collect();
     if !workers[0].answer_one()? {
         return Ok(());
     }
     served();
     let told = Arc::clone(&space);
     thread::Builder::new().name("parent".into()).spawn(move || tell(&told, &teller))?;
+    if let Some(awake) = awake {
+        thread::Builder::new().name("awake".into()).spawn(move || awake.keep())?;
+    }
     let (ended, ends) = channel();
     if let Some(Asked { listener, upper, next }) = asked {
         let (held, ended) = (Arc::clone(&space), ended.clone());
@@ -70,13 +77,14 @@ pub(crate) fn serve(
 struct Worker {
     space: Arc<FileSpace>,
     device: Device,
+    awake: Option<Arc<Awake>>,
     request: Vec<u8>,
     reply: Vec<u8>,
 }
 
 impl Worker {
-    fn new(space: Arc<FileSpace>, device: Device) -> Worker {
-        Worker { space, device, request: vec![0; MOST], reply: Vec::new() }
+    fn new(space: Arc<FileSpace>, device: Device, awake: Option<Arc<Awake>>) -> Worker {
+        Worker { space, device, awake, request: vec![0; MOST], reply: Vec::new() }
     }
 
     fn run(&mut self) -> io::Result<()> {
@@ -90,7 +98,10 @@ impl Worker {
             Err(error) if is_unmounted(&error) => return Ok(false),
             length => length?,
         };
-        let Worker { space, device, request, reply } = self;
+        let Worker { space, device, awake, request, reply } = self;
+        if let Some(awake) = awake {
+            awake.asked();
+        }
         // What the kernel does not know (ENOENT) it need not be handed.
         let mut tell = |message: &[u8]| drop(device.write(message));
         space.handle_telling(&request[..length], MOST, reply, Some(&mut tell));

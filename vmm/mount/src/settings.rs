@@ -23,4 +23,6 @@ pub struct Settings {
     pub hidden: Vec<PathBuf>,
     /// Threads that answer requests; at least one.
     pub threads: usize,
+    /// Idle cores may halt between requests.
+    pub frugal: bool,
 }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod eventfd;
 pub mod fd;
 pub mod fuse;
+pub mod idle;
 pub mod memfd;
 pub mod namespace;
 pub mod raw;

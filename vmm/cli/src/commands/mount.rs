@@ -24,6 +24,9 @@ pub(super) struct Options {
     /// Stay until Ctrl-C or until it is unmounted
     #[arg(long)]
     foreground: bool,
+    /// Let idle cores halt between requests: in a virtual machine that is slower, and saves power
+    #[arg(long)]
+    frugal: bool,
     /// Threads that answer requests
     #[arg(long, default_value_t = ::mount::DEFAULT_THREADS, value_parser = threads, hide = true)]
     threads: usize,
@@ -43,7 +46,8 @@ pub(super) fn mount(options: &Options) -> Outcome<()> {
         true => Some(Termination::new().or_fail(|| "cannot wait for signals".to_owned())?),
         false => None,
     };
-    let how = How { threads: options.threads, ends_with_us: options.foreground };
+    let Options { threads, frugal, .. } = *options;
+    let how = How { threads, frugal, ends_with_us: options.foreground };
     let mount = spaces.mount(&files, file.as_deref(), &options.directory, how)?;
     let (name, directory) = (&files.name, &mount.note.directory);
     let Some(termination) = termination else {

@@ -24,6 +24,7 @@ fn settings(root: &Path) -> Settings {
         seal: None,
         hidden: Vec::new(),
         threads: 1,
+        frugal: true,
     }
 }
 
