@@ -10,7 +10,7 @@ use crate::space::State;
 use fuse::dirent::{Dirent, ListingWriter};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
 use fuse::request::{ReadDir, open_flags};
-use fuse::{Errno, Handle, NodeId, Opened};
+use fuse::{Errno, Handle, Name, NodeId, Opened};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -491,17 +491,15 @@ impl State {
             if !writer.fits(dirent.name.len(), plus) {
                 break;
             }
-            let entry = match plus && offset > 1 {
+            let known = if offset > 1 { self.known(id, checked(dirent.name)) } else { None };
+            let entry = match plus && offset > 1 && known.is_none() {
                 // A name that vanished or cannot be looked at is listed without its file.
                 true => self.look(id, &merged, checked(dirent.name)).ok().flatten(),
                 false => None,
             };
-            let dirent = match &entry {
-                Some(entry) => Dirent {
-                    inode: entry.attr.inode,
-                    kind: (entry.attr.file_type() >> 12) as u8,
-                    ..dirent
-                },
+            let looked = entry.map(|entry| (entry.attr.inode, entry.attr.file_type()));
+            let dirent = match looked.or(known) {
+                Some((inode, kind)) => Dirent { inode, kind: (kind >> 12) as u8, ..dirent },
                 None => dirent,
             };
             let pushed = match plus {
@@ -515,6 +513,16 @@ impl State {
             open.listing = Some(listing);
         }
         Ok(())
+    }
+}
+
+impl State {
+    /// Inode number and type of a file that the client knows and believes: it need not be looked at.
+    fn known(&self, directory: NodeId, name: Name<'_>) -> Option<(u64, u32)> {
+        let node = self.nodes.get(self.nodes.child(directory, name)?).ok()?;
+        let is_believed = node.place.layer == UPPER || self.watches.is_steady(directory);
+        let is_known = node.is_looked_up() && !node.is_directory() && is_believed;
+        is_known.then_some((node.inode, node.kind))
     }
 }
 

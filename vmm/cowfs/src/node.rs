@@ -91,6 +91,11 @@ impl Node {
         self.kind == TYPE_DIRECTORY
     }
 
+    /// Whether the guest holds an entry of it.
+    pub(crate) fn is_looked_up(&self) -> bool {
+        self.lookups > 0
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.opens > 0
     }

@@ -340,7 +340,8 @@ impl Guest {
         Ok(names)
     }
 
-    /// The names with their entries, which are forgotten again.
+    /// The names with their attributes: those of what is known already are asked for. Entries are
+    /// forgotten again.
     pub(super) fn list_plus(&mut self, path: &str) -> Answer<Vec<(String, Option<Attr>)>> {
         let node = self.find(path)?;
         let handle = self.ask(node, Operation::OpenDir { flags: 0 }, reply::opened)?.handle;
@@ -355,6 +356,13 @@ impl Guest {
         let mut all: Vec<_> =
             all.into_iter().map(|(name, entry)| (name, entry.map(|entry| entry.attr))).collect();
         all.retain(|(name, _)| name != "." && name != "..");
+        for (name, attr) in all.iter_mut().filter(|(_, attr)| attr.is_none()) {
+            let lookup = Operation::Lookup { name: Name::new(name.as_bytes()).unwrap() };
+            *attr = self.entry(node, lookup).ok().map(|entry| {
+                self.forget(entry.node, 1);
+                entry.attr
+            });
+        }
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
     }
