@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use cli::lab::{Lab, Peer};
 use rustix::process::{Pid, Signal, kill_process};
 use switch::overlay::Cipher;
-use tests::{Space, eventually, ignore};
+use tests::{Space, eventually, ignore, run};
 
-use crate::Mounts;
+use crate::{Mounts, text, umount};
 
 /// Longer than what the guest, the relays and read-ahead hold on the way.
 const LONG: usize = 24 << 20;
@@ -168,4 +168,31 @@ fn inside(lab: &Lab, program: &[&str], input: Option<&str>) -> Vec<u8> {
     let ended = command.output().unwrap();
     assert!(ended.status.success(), "{program:?}: {}", String::from_utf8_lossy(&ended.stderr));
     ended.stdout
+}
+
+pub(crate) fn awake(lab: &Lab) {
+    let driver = fs::read_to_string("/sys/devices/system/cpu/cpuidle/current_driver");
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let is_of_use = driver.is_ok_and(|driver| driver.trim() == "haltpoll") && cores <= 8;
+    let red = Mounts::new(lab);
+    let before = demanded();
+    for (frugal, kept) in [(&["--frugal"][..], before), (&[], if is_of_use { 0 } else { before })] {
+        let mount = [&["mount", text(&red.file), text(&red.directory)], frugal].concat();
+        assert!(run(lab, &mount).ok());
+        let is_kept = (0..20_000).any(|name| {
+            // There is no such name, and nothing of it is kept: the process is asked.
+            assert!(fs::metadata(red.at(&name.to_string())).is_err());
+            name > 1000 && demanded() == kept
+        });
+        assert!(is_kept, "{kept} is demanded while requests come, with {frugal:?}");
+        eventually("nothing more is demanded", || demanded() == before);
+        assert!(umount(&red.directory));
+    }
+}
+
+/// The soonest that anybody demands of idle cores to wake up, microseconds.
+fn demanded() -> i32 {
+    let bytes = fs::read("/dev/cpu_dma_latency");
+    let bytes = bytes.unwrap_or_else(|error| ignore(format!("/dev/cpu_dma_latency: {error}")));
+    i32::from_ne_bytes(*bytes.first_chunk().unwrap())
 }

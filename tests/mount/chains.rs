@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use cli::lab::Lab;
 use tests::{run, tree};
@@ -195,7 +195,7 @@ pub(crate) fn killed(lab: &Lab) {
     for number in 0..40_u64 {
         let blue = Child::of(lab, "red", "blue");
         let mut command = lab.a.portspace(&["mount", text(&blue.file), text(&blue.directory)]);
-        let mut command = command.spawn().unwrap();
+        let mut command = command.stdout(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_micros(500 + 700 * number));
         let _ = command.kill();
         let _ = command.wait();

@@ -32,6 +32,7 @@ const TESTS: &[Test] = &[
     ("a program goes on once its reader does", busy::paused),
     ("a program that waits for a file does not hold up another", busy::waiting),
     ("files of many programs at once are whole", busy::many),
+    ("cores stay awake while requests come one upon the other, and no longer", busy::awake),
     ("umount ends the mount process, and it can be mounted again", ends::unmounted),
     ("Ctrl-C unmounts what stays in the foreground", ends::interrupted),
     ("stop ends a mount that is in use", ends::stopped),
