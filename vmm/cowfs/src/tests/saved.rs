@@ -54,7 +54,7 @@ fn what_is_known_and_open_goes_on() {
         guest.release(handle);
     }
     assert_eq!(place.left_in_work(), 2);
-    unnamed.map(|node| guest.forget(node, 1 << 20));
+    unnamed.iter().for_each(|node| guest.forget(*node, 1 << 20));
     assert_eq!(place.left_in_work(), 0, "what has no name goes with who knows it");
     assert_eq!(place.read("lower/read"), "read");
 }
