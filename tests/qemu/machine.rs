@@ -1,5 +1,4 @@
-//! An unmodified QEMU with Debian's cloud kernel, its one network card a
-//! vhost-user connection.
+//! An unmodified QEMU with Debian's cloud kernel, its devices vhost-user connections.
 
 use std::env;
 use std::fs;
@@ -14,8 +13,8 @@ use tests::{Linux, SHELL};
 /// Where Debian's kernel is, as in a root directory: `boot` and `lib/modules`.
 const ROOT: &str = "PORTSPACE_LINUX_ROOT";
 
-/// The kernel's virtio-net, after what it needs.
-const MODULES: [&str; 8] = [
+/// The kernel's virtio-net and virtio-fs, after what they need.
+const MODULES: [&str; 10] = [
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio.ko",
     "drivers/virtio/virtio_pci_modern_dev.ko",
@@ -24,6 +23,8 @@ const MODULES: [&str; 8] = [
     "net/core/failover.ko",
     "drivers/net/net_failover.ko",
     "drivers/net/virtio_net.ko",
+    "fs/fuse/fuse.ko",
+    "fs/fuse/virtiofs.ko",
 ];
 
 /// A kernel and a first file system for it.
@@ -61,13 +62,11 @@ impl Image {
         if packed.ok() { Ok(Image { kernel, initramfs }) } else { Err(packed.why()) }
     }
 
-    /// Boots it with a connection to `socket` for its network card.
+    /// Boots it with these devices.
     ///
     /// # Panics
     /// If it does not come up.
-    pub(crate) fn boot(&self, lab: &Lab, socket: &Path, mac: [u8; 6], mtu: u16) -> Linux {
-        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-        let card = format!("mac={mac},host_mtu={mtu}");
+    pub(crate) fn boot(&self, lab: &Lab, devices: &[String]) -> Linux {
         let mut command = lab.a.command("qemu-system-x86_64");
         command
             .args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"])
@@ -79,14 +78,34 @@ impl Image {
             .arg("-initrd")
             .arg(&self.initramfs)
             .args(["-append", "console=ttyS0 quiet panic=-1 mitigations=off"])
-            .args(["-chardev", &format!("socket,id=switch,path={}", socket.display())])
-            .args(["-netdev", "vhost-user,id=net,chardev=switch"])
-            // With MSI-X and without KVM, QEMU 7.2 follows a null pointer as soon as a vhost-user
-            // card's driver starts.
-            .args(["-device", &format!("virtio-net-pci,netdev=net,vectors=0,{card}")]);
+            .args(devices);
         let log = lab.a.directory.join("qemu.log");
         Linux::boot(command, &log).unwrap_or_else(|said| panic!("QEMU: {said}"))
     }
+}
+
+/// A network card behind `socket`.
+pub(crate) fn card(socket: &Path, mac: [u8; 6], mtu: u16) -> Vec<String> {
+    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    let netdev = ["-netdev".to_owned(), "vhost-user,id=net,chardev=switch".to_owned()];
+    let device = format!("virtio-net-pci,netdev=net,mac={mac},host_mtu={mtu}");
+    [connection("switch", socket), netdev, option(&device)].concat()
+}
+
+/// A file system behind `socket`, which is mounted by the name `tag`.
+pub(crate) fn file_system(socket: &Path, tag: &str) -> Vec<String> {
+    let device = format!("vhost-user-fs-pci,chardev={tag},tag={tag}");
+    [connection(tag, socket), option(&device)].concat()
+}
+
+fn connection(name: &str, socket: &Path) -> [String; 2] {
+    ["-chardev".into(), format!("socket,id={name},path={}", socket.display())]
+}
+
+/// A device without MSI-X, with which QEMU 7.2 follows a null pointer where it has no KVM as soon
+/// as the driver of a vhost-user device starts.
+fn option(device: &str) -> [String; 2] {
+    ["-device".into(), format!("{device},vectors=0")]
 }
 
 /// The newest cloud kernel and the directory of its modules.

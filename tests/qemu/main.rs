@@ -1,6 +1,9 @@
-//! The switch's vhost-user side against a front end and a driver nobody here
-//! wrote: QEMU with Debian's kernel is one more space.
+//! Front ends and drivers nobody here wrote: QEMU with Debian's kernel is one more space of the
+//! switch, and sees a space's files.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backend;
+mod files;
 mod machine;
 mod traffic;
 
@@ -14,6 +17,13 @@ fn main() -> ExitCode {
     }
     in_lab(
         "the tests with QEMU",
-        &[("an unmodified QEMU is one more space, killed and plugged in again", traffic::plugged)],
+        &[
+            ("an unmodified QEMU is one more space, killed and plugged in again", traffic::plugged),
+            ("Linux's own virtio-fs has a space's files", files::seen),
+            (
+                "Linux writes back what it caches over layers that nobody changes",
+                files::written_back,
+            ),
+        ],
     )
 }

@@ -8,7 +8,7 @@ use cli::lab::{A, Host, Lab, Peer};
 use switch::overlay::Cipher;
 use tests::{Linux, Space, eventually, ignore};
 
-use crate::machine::Image;
+use crate::machine::{Image, card};
 
 /// Bytes of the files that are fetched, both ways.
 const PARCEL: u32 = 4 << 20;
@@ -39,7 +39,7 @@ pub(crate) fn plugged(lab: &Lab) {
     let (mac, mtu) = (blue.switch().mac, blue.switch().mtu);
     // The second machine finds SAs that the first was killed over.
     for _ in 0..2 {
-        let mut linux = image.boot(lab, &socket, mac, mtu);
+        let mut linux = image.boot(lab, &card(&socket, mac, mtu));
         eventually("QEMU's queues run", || blue.switch().running);
         pings(&mut linux, c, mtu);
         fetches(&mut linux, c);
