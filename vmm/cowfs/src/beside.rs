@@ -8,7 +8,6 @@ use crate::host::{Access, File, Stat};
 use crate::layer::{BOUND, Place, UPPER};
 use crate::space::{FileSpace, State};
 use fuse::record::TYPE_REGULAR;
-use fuse::request::open_flags;
 use fuse::{Errno, NodeId, Operation, Request};
 use std::sync::{MutexGuard, PoisonError};
 
@@ -84,13 +83,9 @@ impl State {
     fn copies_up(&self, request: &Request<'_>) -> Option<(NodeId, u64)> {
         let node = request.header.node;
         match request.operation {
-            Operation::Open { flags, .. } => {
-                let writable = flags & open_flags::ACCESS_MODE != open_flags::READ_ONLY;
-                let truncate = flags & open_flags::TRUNCATE != 0;
-                (writable && !truncate).then_some((node, u64::MAX))
-            }
+            Operation::Open { flags, .. } => Some((node, self.kept_by_open(flags)?)),
             Operation::SetAttr(set) => Some((node, set.size.unwrap_or(u64::MAX))),
-            // What was open for writing when its layer was sealed.
+            // What was open for writing when its layer was sealed, or is written for the first time.
             Operation::Write { handle, .. } | Operation::Fallocate { handle, .. } => {
                 Some((self.handles.file(handle).ok()?.node, u64::MAX))
             }

@@ -10,6 +10,7 @@ use crate::space::State;
 use fuse::dirent::{Dirent, ListingWriter};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
 use fuse::request::{ReadDir, open_flags};
+use fuse::session::capability::ATOMIC_TRUNCATE;
 use fuse::{Errno, Handle, Name, NodeId, Opened};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -172,20 +173,14 @@ impl State {
 
     fn reopen_file(&mut self, node: NodeId, writable: bool) -> Result<OpenFile, Errno> {
         let place = self.nodes.get(node)?.place;
-        // What was sealed since it was opened is copied up with the next write.
-        let access = match (place.layer, writable) {
-            (UPPER | BOUND.., true) => Access::Write,
-            (UPPER, false) => Access::Read,
-            _ => Access::ReadQuietly,
-        };
-        let file = self.open_at(node, access)?;
+        let file = self.open_at(node, access(place, writable))?;
         if Place::new(place.layer, &file.stat()?) != place {
             return Err(Errno::ESTALE);
         }
         Ok(OpenFile { node, file: Arc::new(file), writable })
     }
 
-    /// OPEN: a file opened to be written is copied up now.
+    /// OPEN: a file opened to be written is copied up now, or with the first write.
     pub(crate) fn open_file(
         &mut self,
         id: NodeId,
@@ -203,16 +198,15 @@ impl State {
         let truncate = flags & open_flags::TRUNCATE != 0;
         let writable = truncate || flags & open_flags::ACCESS_MODE != open_flags::READ_ONLY;
         self.keep_apart(id, writable)?;
-        if writable {
-            self.copy_up(id, if truncate { 0 } else { u64::MAX })?;
+        match self.kept_by_open(flags) {
+            Some(keep) => self.copy_up(id, keep)?,
+            None if writable && matches!(self.at(id)?.volume(), Volume::ReadOnly(_)) => {
+                return Err(Errno::EROFS);
+            }
+            None => {}
         }
         let place = self.nodes.get(id)?.place;
-        let access = match (writable, place.layer) {
-            (true, _) => Access::Write,
-            (false, UPPER) => Access::Read,
-            (false, _) => Access::ReadQuietly,
-        };
-        let file = self.open_at(id, access)?;
+        let file = self.open_at(id, access(place, writable))?;
         let stat = file.stat()?;
         if Place::new(place.layer, &stat) != place {
             return Err(Errno::ESTALE);
@@ -233,6 +227,17 @@ impl State {
             self.note_ahead(id, opened.handle, stat.size);
         }
         Ok(opened)
+    }
+
+    /// How many bytes of the file an OPEN copies up, if it does. A client that truncates by itself
+    /// does so next: then the first write copies, or a truncation nothing.
+    pub(crate) fn kept_by_open(&self, flags: u32) -> Option<u64> {
+        let truncate = flags & open_flags::TRUNCATE != 0;
+        let writable = flags & open_flags::ACCESS_MODE != open_flags::READ_ONLY;
+        match truncate {
+            true => Some(0),
+            false => (writable && self.session.has(ATOMIC_TRUNCATE)).then_some(u64::MAX),
+        }
     }
 
     /// Whether the kernel is to read a file of a lower itself.
@@ -523,6 +528,15 @@ impl State {
         let is_believed = node.place.layer == UPPER || self.watches.is_steady(directory);
         let is_known = node.is_looked_up() && !node.is_directory() && is_believed;
         is_known.then_some((node.inode, node.kind))
+    }
+}
+
+/// How a file is opened on the host; one of a lower is copied up before it is written.
+fn access(place: Place, writable: bool) -> Access {
+    match (place.layer, writable) {
+        (UPPER | BOUND.., true) => Access::Write,
+        (UPPER, false) => Access::Read,
+        _ => Access::ReadQuietly,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::layer::{Layers, Merged, Place, UPPER};
 use crate::lookup::OpenDirectories;
 use crate::node::{Nodes, Seen};
 use crate::quota::Quota;
-use crate::role::Role;
+use crate::role::{Role, View};
 use crate::watch::Watches;
 use fuse::request::Rejected;
 use fuse::session::Offer;
@@ -134,6 +134,8 @@ impl FileSpace {
         let sealed = opened.layers.are_sealed(&opened.layers.roots);
         let offer = Offer {
             max_write: limits.write,
+            // A host's programs run from the mount; those of a guest do not while it truncates.
+            atomic_truncate: backing.is_some() || config.view == View::Guest,
             writeback: sealed && backing.is_none(),
             passthrough: backing.is_some(),
         };

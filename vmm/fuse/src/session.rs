@@ -76,6 +76,9 @@ pub struct InitOut {
 pub struct Offer {
     /// Most bytes of one WRITE, a multiple of 4096.
     pub max_write: u32,
+    /// [`capability::ATOMIC_TRUNCATE`]; with it Linux has a program truncated that is being
+    /// executed, where it would refuse that itself.
+    pub atomic_truncate: bool,
     /// [`capability::WRITEBACK_CACHE`].
     pub writeback: bool,
     /// [`capability::PASSTHROUGH`]; Linux has it or the writeback cache, and prefers that.
@@ -87,7 +90,6 @@ impl Offer {
     const fn agree(&self, asked: u64) -> u64 {
         use capability::*;
         let mut offered = ASYNC_READ
-            | ATOMIC_TRUNCATE
             | BIG_WRITES
             | AUTO_INVALIDATE
             | READDIRPLUS
@@ -98,6 +100,9 @@ impl Offer {
             | CACHE_SYMLINKS
             | HANDLE_KILLPRIV_V2
             | INIT_EXT;
+        if self.atomic_truncate {
+            offered |= ATOMIC_TRUNCATE;
+        }
         if self.writeback {
             offered |= WRITEBACK_CACHE;
         }
@@ -196,7 +201,8 @@ impl Session {
 mod tests {
     use super::*;
 
-    const OFFER: Offer = Offer { max_write: 1 << 16, writeback: false, passthrough: false };
+    const OFFER: Offer =
+        Offer { max_write: 1 << 16, atomic_truncate: false, writeback: false, passthrough: false };
 
     fn init(major: u32, minor: u32) -> InitIn {
         InitIn { major, minor, max_readahead: 1 << 30, flags: u64::MAX }
@@ -237,6 +243,10 @@ mod tests {
             out
         };
         let passthrough = Offer { passthrough: true, ..OFFER };
+        let truncates = Offer { atomic_truncate: true, ..OFFER };
+        let atomic =
+            [OFFER, truncates].map(|offer| agreed(offer, u64::MAX).flags & ATOMIC_TRUNCATE);
+        assert_eq!(atomic, [0, ATOMIC_TRUNCATE]);
         let both = Offer { writeback: true, ..passthrough };
         let late = WRITEBACK_CACHE | PASSTHROUGH;
         let out = agreed(OFFER, u64::MAX);

@@ -2,7 +2,7 @@
 
 use super::shown;
 use super::walk::join;
-use super::{Change, Comparison, Means, What, is_below};
+use super::{Change, Comparison, FileKind, Means, What, is_below};
 use fuse::Errno;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -86,6 +86,20 @@ pub(crate) fn normal(path: &Path) -> Result<PathBuf, Unselectable> {
         }
     }
     Ok(normal)
+}
+
+impl Change {
+    /// The parent's directories that go from where they are with all that is in them.
+    fn taken(&self) -> impl Iterator<Item = &[u8]> {
+        let is_directory = self.before.is_some_and(|side| side.kind == FileKind::Directory);
+        let stays = matches!(self.what, What::Changed(parts) if !parts.kind);
+        let own = (is_directory && !stays).then_some(&*self.below);
+        let replaced = match &self.means {
+            Means::Redirect { replaces, .. } => replaces.as_deref(),
+            _ => None,
+        };
+        own.into_iter().chain(replaced)
+    }
 }
 
 impl Comparison {
@@ -189,13 +203,13 @@ impl Comparison {
             if let Some((_, other)) = moved.iter().find(|(from, _)| **from == *natural) {
                 return Err(Unselectable::MovedOut { path, other: other.path.clone() });
             }
-            let takes = change.before.is_some_and(|side| side.kind == crate::FileKind::Directory);
-            let out = |(from, _): &&(&[u8], &Change)| {
-                is_below(from, &change.below) && **from != *change.below
+            let mut taken = change.taken();
+            let out = |taken: &[u8]| {
+                let is_out =
+                    |(from, _): &&(&[u8], &Change)| is_below(from, taken) && **from != *taken;
+                moved.iter().find(is_out)
             };
-            if let (true, Some((_, other))) = (takes, moved.iter().find(out))
-                && !matches!(change.what, What::Changed(parts) if !parts.kind)
-            {
+            if let Some((_, other)) = taken.find_map(out) {
                 return Err(Unselectable::MovedOut { path, other: other.path.clone() });
             }
         }

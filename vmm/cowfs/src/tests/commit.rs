@@ -219,6 +219,28 @@ fn what_goes_together_is_not_committed_apart() {
 }
 
 #[test]
+fn a_directory_does_not_go_while_another_that_was_in_it_is_elsewhere() {
+    let place = Place::new();
+    place.write("lower/old/inner/file", "kept");
+    place.write("lower/new/file", "new");
+    let mut guest = Guest::new(crate::FileSpace::open(place.base()).unwrap());
+    guest.rename("old/inner", "kept", 0).unwrap();
+    // In the place of what is empty by now.
+    guest.rename("new", "old", 0).unwrap();
+    drop(guest);
+    let refused = commit(&place, &["old"], true).unwrap_err();
+    let CommitFailure::Selection(Unselectable::MovedOut { path, other }) = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!((path.as_path(), other.as_path()), (Path::new("old"), Path::new("kept")));
+    commit(&place, &["old", "kept"], false).unwrap();
+    assert_eq!(
+        (place.read("lower/kept/file"), place.read("lower/old/file")),
+        ("kept".into(), "new".into())
+    );
+}
+
+#[test]
 fn what_the_parent_changed_meanwhile_is_committed_only_when_told_to() {
     let place = Place::new();
     for path in ["changed", "deleted", "gone", "quiet"] {

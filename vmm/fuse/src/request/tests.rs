@@ -204,7 +204,8 @@ fn every_reply_survives_its_encoding() {
     assert_eq!(bytes.len(), 16 + 104);
     assert_eq!(reply::attr(&bytes, 7), Ok(reply::AttrReply { valid_ns: 5, attr }));
     let init = InitIn { major: 7, minor: 40, max_readahead: 4096, flags: u64::MAX };
-    let offer = Offer { max_write: 1 << 16, writeback: false, passthrough: true };
+    let offer =
+        Offer { max_write: 1 << 16, atomic_truncate: true, writeback: false, passthrough: true };
     let init = Session::new(offer).init(&init).unwrap();
     assert_eq!(init.max_stack_depth, 1);
     let bytes = with(&|out| reply::put_init(out, &init));
