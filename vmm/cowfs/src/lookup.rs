@@ -202,6 +202,9 @@ impl State {
             && let Some(id) = self.nodes.at(found.place)
         {
             self.nodes.attach(id, directory, name);
+            // Its first name may go, and this one be in another layer.
+            let node = self.nodes.node_mut(id);
+            node.indexed = node.indexed.take().or_else(|| found.indexed.clone());
             return Ok(id);
         }
         let (seen, pure) = self.see(merged, name, found)?;

@@ -154,6 +154,32 @@ fn hard_links_stay_links_through_sealed_layers() {
 }
 
 #[test]
+fn a_link_is_found_when_the_name_by_which_it_was_known_goes() {
+    let place = Place::new();
+    let mut guest = place.guest();
+    guest.mkdir("d").unwrap();
+    guest.write("d/one", "1").unwrap();
+    guest.link("d/one", "two").unwrap();
+    drop(guest);
+    place.seal();
+    let mut guest = place.guest();
+    // Copied up to a name of its own; the other stands for it by the index alone.
+    guest.rename("two", "three", 0).unwrap();
+    drop(guest);
+    place.seal();
+    let mut guest = place.guest();
+    for name in ["three", "d/one"] {
+        assert_eq!(guest.read(name).unwrap(), "1", "{name}");
+    }
+    guest.unlink("three").unwrap();
+    assert_eq!(guest.read("d/one").unwrap(), "1");
+    guest.append("d/one", "2").unwrap();
+    let mut guest = guest.restart(&place);
+    assert_eq!(guest.read("d/one").unwrap(), "12");
+    assert_eq!(guest.list("", 4096).unwrap(), ["d"]);
+}
+
+#[test]
 fn links_of_symbolic_links_can_be_removed_and_changed() {
     let place = Place::new();
     symlink("target", place.path("lower/one")).unwrap();
