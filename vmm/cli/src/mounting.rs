@@ -81,8 +81,16 @@ impl Spaces {
         let directory = checked(directory)?;
         paths::own(&paths.runtime)?;
         settle(&paths)?;
+        if let Ok(note) = read_note(&paths)
+            && !is_seen(&note, true)?
+        {
+            // Unmounted a moment ago: its process is on its way out, or it is told below.
+            locks::is_freed(&paths.mount_lock(), END_PATIENCE)?;
+        }
         let lock = locks::take(&paths.mount_lock())?;
         let lock = lock.ok_or_else(|| is_mounted(name, read_note(&paths).ok().as_ref()))?;
+        // One that is left of a killed process must not be taken for that of the next.
+        let _ = fs::remove_file(paths.mount_note());
         if locks::is_held(&paths.lock())? {
             return Err(Failure::new(format!(
                 "space {name} is running, and what runs inside has its files; first: portspace stop {name}"
@@ -179,17 +187,12 @@ fn read_note(paths: &SpacePaths) -> Outcome<Note> {
     serde_json::from_slice(&fs::read(paths.mount_note()).or_fail(failed)?).or_fail(failed)
 }
 
-/// Gives a mount process a moment that is at its start or at its end: one whose command was
-/// killed before it mounted, or whose mount was ended, goes by itself.
+/// Gives a mount process a moment of which there is no note: its command is about to write one, or
+/// was killed before, and then it goes by itself.
 fn settle(paths: &SpacePaths) -> Outcome<()> {
     let start = sys::clock::monotonic_ns();
-    while locks::is_held(&paths.mount_lock())? {
-        let is_there = match read_note(paths) {
-            Ok(note) => is_seen(&note, true)?,
-            Err(_) => false,
-        };
-        let waited = u128::from(sys::clock::monotonic_ns() - start);
-        if is_there || waited > END_PATIENCE.as_nanos() {
+    while locks::is_held(&paths.mount_lock())? && read_note(paths).is_err() {
+        if u128::from(sys::clock::monotonic_ns() - start) > END_PATIENCE.as_nanos() {
             break;
         }
         std::thread::sleep(Duration::from_millis(2));
