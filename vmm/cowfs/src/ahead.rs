@@ -5,7 +5,7 @@
 use crate::host::File;
 use crate::layer::UPPER;
 use crate::node::Handed;
-use crate::space::{FileSpace, State, Tell};
+use crate::space::{FileSpace, Server, State};
 use fuse::{Handle, NodeId, notify};
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl FileSpace {
     ///
     /// What was read may be old if the client was told of a change meanwhile. What it is told of
     /// later it is told after this.
-    pub(crate) fn hand_over(&self, ahead: &Ahead, tell: Tell<'_>) {
+    pub(crate) fn hand_over(&self, ahead: &Ahead, server: &mut dyn Server) {
         let Ahead { node, file, size } = ahead;
         let mut data = Vec::new();
         let read = file.read(0, *size as usize, &mut data);
@@ -60,7 +60,7 @@ impl FileSpace {
         }
         let mut message = Vec::new();
         notify::store(&mut message, *node, &data);
-        tell(&message);
+        server.tell(&message);
         state.nodes.node_mut(*node).handed = Handed::Over;
     }
 }

@@ -52,14 +52,17 @@ impl FileSpace {
         &'a self,
         mut state: MutexGuard<'a, State>,
         request: &Request<'_>,
+        step_aside: &mut dyn FnMut(),
     ) -> Result<MutexGuard<'a, State>, Errno> {
         while let Some((id, keep)) = state.copies_up(request) {
             if state.copying.contains(&id) {
+                step_aside();
                 state = self.copied.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let Some(beside) = state.start_beside(id, keep)? else { break };
             drop(state);
+            step_aside();
             let copied = beside.copy();
             state = self.lock();
             state.copying.remove(&id);

@@ -50,7 +50,7 @@ pub use reseat::{Held, HoldFailure};
 pub use role::View;
 pub use saved::{ResumeFailure, SaveFailure, Saved};
 pub use settings::Settings;
-pub use space::{Counters, FileSpace, Notifications, Tell};
+pub use space::{Counters, FileSpace, Notifications, Server, Tell};
 
 #[cfg(test)]
 mod tests;

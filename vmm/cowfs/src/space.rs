@@ -57,6 +57,16 @@ pub struct FileSpace {
 /// Takes a message for the client (`fuse_notify_code`).
 pub type Tell<'a> = &'a mut dyn FnMut(&[u8]);
 
+/// Who serves a request, one of several threads that do.
+pub trait Server {
+    /// Takes a message for the client that goes before the reply.
+    fn tell(&mut self, message: &[u8]);
+
+    /// From here on the request may take as long as a disk does, with nothing locked: others are to
+    /// be served meanwhile.
+    fn step_aside(&mut self);
+}
+
 /// Readable when the parent changed something the client may have cached.
 #[derive(Debug)]
 pub struct Notifications(Arc<Inotify>);
@@ -183,6 +193,11 @@ impl FileSpace {
         self.lock().reset();
     }
 
+    /// Whether the client's kernel reads and writes files by itself, as INIT agreed on.
+    pub fn is_passed_through(&self) -> bool {
+        self.lock().session.has(fuse::session::capability::PASSTHROUGH)
+    }
+
     /// What becomes readable when [`FileSpace::parent_changed`] has something to tell; `None` if
     /// the configuration asked for no notifications.
     pub fn notifications(&self) -> Option<&Notifications> {
@@ -207,17 +222,16 @@ impl FileSpace {
     /// `reply` is cleared first; it stays empty if there is nothing to answer, and never gets
     /// more than `capacity` bytes.
     pub fn handle(&self, request: &[u8], capacity: usize, reply: &mut Vec<u8>) {
-        self.handle_telling(request, capacity, reply, None);
+        self.handle_for(request, capacity, reply, None);
     }
 
-    /// The same, with `tell` for messages to the client that go before the reply, if it takes
-    /// notifications and there are other threads that serve it meanwhile.
-    pub fn handle_telling(
+    /// The same for one of several threads, whose client takes notifications.
+    pub fn handle_for(
         &self,
         request: &[u8],
         capacity: usize,
         reply: &mut Vec<u8>,
-        tell: Option<Tell<'_>>,
+        mut server: Option<&mut dyn Server>,
     ) {
         reply.clear();
         let request = match Request::parse(request) {
@@ -248,7 +262,12 @@ impl FileSpace {
         };
         reply::start(reply, unique);
         let served = state.session.admit(&request.operation).and_then(|()| {
-            let mut state = self.copy_beside(state, &request)?;
+            let mut step_aside = || {
+                if let Some(server) = &mut server {
+                    server.step_aside();
+                }
+            };
+            let mut state = self.copy_beside(state, &request, &mut step_aside)?;
             let bytes = state.bytes(&request, limit);
             if !matches!(bytes, Ok(None)) {
                 state.end_beside();
@@ -256,14 +275,15 @@ impl FileSpace {
             if let Some(bytes) = bytes? {
                 let _writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
                 drop(state);
+                step_aside();
                 return bytes.serve(reply);
             }
             let served = state.serve(&request, limit, reply);
             state.end_beside();
             state.clean_up();
-            if let (Some(ahead), Some(tell)) = (state.ahead.take(), tell) {
+            if let (Some(ahead), Some(server)) = (state.ahead.take(), server) {
                 drop(state);
-                self.hand_over(&ahead, tell);
+                self.hand_over(&ahead, server);
             }
             served
         });

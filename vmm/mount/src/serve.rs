@@ -2,11 +2,11 @@
 
 use std::io::{self, Error};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use cowfs::FileSpace;
+use cowfs::{FileSpace, Server};
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::fuse::Device;
 use sys::seqpacket::Listener;
@@ -40,7 +40,7 @@ pub(crate) fn serve(
     let (space, awake) = (Arc::new(space), awake.map(Arc::new));
     let worker = |device| Worker::new(Arc::clone(&space), device, awake.clone());
     let mut workers: Vec<Worker> = devices.into_iter().map(worker).collect();
-    if !workers[0].answer_one()? {
+    if !workers[0].answer_one(&mut None)? {
         return Ok(());
     }
     served();
@@ -58,11 +58,13 @@ pub(crate) fn serve(
         };
         thread::Builder::new().name("seal".into()).spawn(answer)?;
     }
+    // Where the kernel reads and writes by itself, hardly a request waits for a disk.
+    let turn = space.is_passed_through().then(|| Arc::new(Mutex::new(())));
     let count = workers.len();
     for mut worker in workers {
-        let ended = ended.clone();
+        let (ended, turn) = (ended.clone(), turn.clone());
         let work = move || {
-            let end = worker.run();
+            let end = worker.run(turn.as_deref());
             // Nobody is there to hear it only if another thread failed before.
             let _ = ended.send(end);
         };
@@ -87,13 +89,24 @@ impl Worker {
         Worker { space, device, awake, request: vec![0; MOST], reply: Vec::new() }
     }
 
-    fn run(&mut self) -> io::Result<()> {
-        while self.answer_one()? {}
-        Ok(())
+    /// Answers requests; with a turn one thread at a time, but for those that wait for a disk.
+    ///
+    /// The space is locked for all others anyway, and who waits for a lock has to be woken.
+    fn run(&mut self, turn: Option<&Mutex<()>>) -> io::Result<()> {
+        let mut held = None;
+        loop {
+            if let (None, Some(turn)) = (&held, turn) {
+                // Nothing is guarded that a panic could leave half done.
+                held = Some(turn.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            if !self.answer_one(&mut held)? {
+                return Ok(());
+            }
+        }
     }
 
     /// Takes and answers a request; `false` if it is unmounted.
-    fn answer_one(&mut self) -> io::Result<bool> {
+    fn answer_one(&mut self, turn: &mut Option<MutexGuard<'_, ()>>) -> io::Result<bool> {
         let length = match self.device.read(&mut self.request) {
             Err(error) if is_unmounted(&error) => return Ok(false),
             length => length?,
@@ -102,9 +115,8 @@ impl Worker {
         if let Some(awake) = awake {
             awake.asked();
         }
-        // What the kernel does not know (ENOENT) it need not be handed.
-        let mut tell = |message: &[u8]| drop(device.write(message));
-        space.handle_telling(&request[..length], MOST, reply, Some(&mut tell));
+        let mut leader = Leader { device, turn };
+        space.handle_for(&request[..length], MOST, reply, Some(&mut leader));
         if self.reply.is_empty() {
             return Ok(true);
         }
@@ -117,6 +129,23 @@ impl Worker {
             }
             result => result.map(|()| true),
         }
+    }
+}
+
+/// The thread whose turn it is, until it lets another have it.
+struct Leader<'a, 't> {
+    device: &'a Device,
+    turn: &'a mut Option<MutexGuard<'t, ()>>,
+}
+
+impl Server for Leader<'_, '_> {
+    fn tell(&mut self, message: &[u8]) {
+        // What the kernel does not know (ENOENT) it need not be handed.
+        let _ = self.device.write(message);
+    }
+
+    fn step_aside(&mut self) {
+        *self.turn = None;
     }
 }
 
