@@ -231,7 +231,7 @@ impl Spaces {
     }
 
     fn must_not_be_mounted(&self, name: &SpaceName) -> Outcome<()> {
-        match self.settled(name)? {
+        match self.noted_mount(name)? {
             Some(note) => Err(mounting::is_mounted(name, Some(&note))),
             None => Ok(()),
         }

@@ -227,7 +227,7 @@ impl Spaces {
 
     /// The parent's chain with all it has written so far.
     fn sealed(&self, name: &SpaceName, paths: &SpacePaths) -> Outcome<Lineage> {
-        let mount = self.settled(name)?;
+        let mount = self.noted_mount(name)?;
         let is_served = locks::is_held(&paths.lock())? || mount.is_some();
         let _stopped = if is_served { None } else { Some(self.stopped(name, paths)?) };
         if !is_served {
@@ -250,7 +250,7 @@ impl Spaces {
         let vm = locks::take(&paths.lock())?.ok_or_else(|| {
             Failure::new(format!("space {name} is running; first: portspace stop {name}"))
         })?;
-        if let Some(note) = self.settled(name)? {
+        if let Some(note) = self.noted_mount(name)? {
             return Err(mounting::is_mounted(name, Some(&note)));
         }
         let mount = locks::take(&paths.mount_lock())?;

@@ -80,7 +80,7 @@ impl Spaces {
         }
         let directory = checked(directory)?;
         paths::own(&paths.runtime)?;
-        settle(&paths)?;
+        await_note(&paths)?;
         if let Ok(note) = read_note(&paths)
             && !is_seen(&note, true)?
         {
@@ -119,12 +119,12 @@ impl Spaces {
         made.or_fail(|| format!("cannot mount space {name}"))
     }
 
-    /// The space's mount, if there is one once what is under way is done.
+    /// The space's mount, if there is one once the note of a process that was just started is there.
     ///
     /// # Errors
     /// As [`Self::mounted`].
-    pub(crate) fn settled(&self, name: &SpaceName) -> Outcome<Option<Note>> {
-        settle(&self.paths.space(name))?;
+    pub(crate) fn noted_mount(&self, name: &SpaceName) -> Outcome<Option<Note>> {
+        await_note(&self.paths.space(name))?;
         self.mounted(name)
     }
 
@@ -189,7 +189,7 @@ fn read_note(paths: &SpacePaths) -> Outcome<Note> {
 
 /// Gives a mount process a moment of which there is no note: its command is about to write one, or
 /// was killed before, and then it goes by itself.
-fn settle(paths: &SpacePaths) -> Outcome<()> {
+fn await_note(paths: &SpacePaths) -> Outcome<()> {
     let start = sys::clock::monotonic_ns();
     while locks::is_held(&paths.mount_lock())? && read_note(paths).is_err() {
         if u128::from(sys::clock::monotonic_ns() - start) > END_PATIENCE.as_nanos() {

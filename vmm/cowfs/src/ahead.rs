@@ -52,6 +52,7 @@ impl FileSpace {
     pub(crate) fn hand_over(&self, ahead: &Ahead, server: &mut dyn Server) {
         let Ahead { node, file, size } = ahead;
         let mut data = Vec::new();
+        server.step_aside();
         let read = file.read(0, *size as usize, &mut data);
         let mut state = self.lock();
         let is_right = read.is_ok() && data.len() as u64 == *size && state.is_read_only(*node);

@@ -159,12 +159,15 @@ impl State {
         for (handle, written) in open {
             let id = written.node();
             let open = match written {
-                Written::File { writable, .. } => self.reopen_file(id, writable).map(Open::File),
+                Written::File { writable, .. } => {
+                    self.reopen_file(id, writable).ok().map(Open::File)
+                }
                 Written::Directory { listing, .. } => {
-                    self.nodes.get(id).map(|_| Open::Directory(OpenDirectory { node: id, listing }))
+                    let open = Open::Directory(OpenDirectory { node: id, listing });
+                    self.nodes.get(id).ok().filter(|node| node.is_directory()).map(|_| open)
                 }
             };
-            if let (Ok(open), true) = (open, handle.0 < next) {
+            if let (Some(open), true) = (open, handle.0 < next) {
                 self.nodes.opened(id);
                 self.handles.open.insert(handle, open);
             }
@@ -172,7 +175,10 @@ impl State {
     }
 
     fn reopen_file(&mut self, node: NodeId, writable: bool) -> Result<OpenFile, Errno> {
-        let place = self.nodes.get(node)?.place;
+        let (place, kind) = (self.nodes.get(node)?.place, self.nodes.get(node)?.kind);
+        if kind != TYPE_REGULAR {
+            return Err(Errno::EBADF);
+        }
         let file = self.open_at(node, access(place, writable))?;
         if Place::new(place.layer, &file.stat()?) != place {
             return Err(Errno::ESTALE);

@@ -80,11 +80,15 @@ impl Node {
 
     /// Its names where no guest looks: in the index and in work.
     fn other_names(&self) -> impl Iterator<Item = &[u8]> {
-        let in_work = match &self.orphan {
-            Some(Orphan::InWork(name)) => Some(&**name),
+        self.indexed.as_deref().into_iter().chain(self.work_name().map(|name| &**name))
+    }
+
+    /// Its name in work, if it has no name inside.
+    pub(crate) fn work_name(&self) -> Option<&Arc<[u8]>> {
+        match &self.orphan {
+            Some(Orphan::InWork(name)) => Some(name),
             _ => None,
-        };
-        self.indexed.as_deref().into_iter().chain(in_work)
+        }
     }
 
     pub(crate) fn is_directory(&self) -> bool {
@@ -186,11 +190,7 @@ impl Nodes {
 
     /// The names in work of all files without one inside.
     pub(crate) fn orphans(&self) -> Vec<Arc<[u8]>> {
-        let in_work = |node: &Node| match &node.orphan {
-            Some(Orphan::InWork(name)) => Some(Arc::clone(name)),
-            _ => None,
-        };
-        self.nodes.values().filter_map(in_work).collect()
+        self.nodes.values().filter_map(Node::work_name).cloned().collect()
     }
 
     /// The node of a file that is no directory, under whatever name.
@@ -388,9 +388,18 @@ impl Nodes {
         }
     }
 
-    /// All of them, to be written out, and the number of the next.
+    /// Files without a name that are the parent's still.
+    pub(crate) fn below(&self) -> Vec<NodeId> {
+        let is_below = |node: &Node| matches!(node.orphan, Some(Orphan::Below(..)));
+        self.nodes.iter().filter(|(_, node)| is_below(node)).map(|(id, _)| *id).collect()
+    }
+
+    /// All that can be written out, and the number of the next.
     pub(crate) fn written(&self) -> (Vec<(NodeId, Node)>, u64) {
-        (self.nodes.iter().map(|(id, node)| (*id, node.clone())).collect(), self.next)
+        let can_be = |node: &&Node| !matches!(node.orphan, Some(Orphan::Below(..)));
+        let written =
+            |(id, node): (&NodeId, &Node)| Some((*id, Some(node).filter(can_be)?.clone()));
+        (self.nodes.iter().filter_map(written).collect(), self.next)
     }
 
     /// Those that were written out, in the place of what is there; nothing is open.
@@ -418,7 +427,8 @@ impl Nodes {
             let is_sound = id.0 < next
                 && (id != NodeId::ROOT || names.is_empty())
                 && (names.len() < 2 || !node.is_directory())
-                && node.other_names().all(|name| Name::new(name).is_ok());
+                && node.other_names().all(|name| Name::new(name).is_ok())
+                && node.work_name().is_none_or(|name| name.starts_with(b"#"));
             if !is_sound {
                 return Err(Broken);
             }

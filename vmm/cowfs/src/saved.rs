@@ -1,7 +1,7 @@
 //! What a guest knows of a space and has open, written out for the server that takes over: another
 //! process, or one that resumes a machine which was put aside.
 
-use crate::configuration::{Config, OpenFailure};
+use crate::configuration::{Config, OpenFailure, io_error};
 use crate::files;
 use crate::layer::Place;
 use crate::node::{Node, Orphan};
@@ -85,10 +85,7 @@ impl FileSpace {
     /// # Errors
     /// [`ResumeFailure`]; the directories are as they were.
     pub fn resume(config: &Config, saved: Saved) -> Result<FileSpace, ResumeFailure> {
-        let kept = saved.nodes.iter().filter_map(|(_, node)| match &node.orphan {
-            Some(Orphan::InWork(name)) => Some(name.clone()),
-            _ => None,
-        });
+        let kept = saved.nodes.iter().filter_map(|(_, node)| node.work_name().cloned());
         let space = FileSpace::prepare(config, &kept.collect())?;
         space.lock().resume(saved)?;
         Ok(space)
@@ -98,15 +95,20 @@ impl FileSpace {
 impl State {
     fn save(&mut self) -> Result<Saved, SaveFailure> {
         let (open, next_handle) = self.handles.written();
-        for (_, written) in &open {
-            match self.nodes.get(written.node()).ok().and_then(|node| node.orphan.as_ref()) {
-                Some(Orphan::Below(..)) => self
-                    .copy_up(written.node(), u64::MAX)
-                    .map_err(|errno| SaveFailure::Copy(crate::configuration::io_error(errno)))?,
-                Some(Orphan::Gone(_)) if matches!(written, files::Written::File { .. }) => {
-                    return Err(SaveFailure::Nowhere);
-                }
-                _ => {}
+        let is_gone = |written: &files::Written| {
+            let node = self.nodes.get(written.node());
+            matches!(written, files::Written::File { .. })
+                && node.is_ok_and(|node| matches!(node.orphan, Some(Orphan::Gone(_))))
+        };
+        if open.iter().any(|(_, written)| is_gone(written)) {
+            return Err(SaveFailure::Nowhere);
+        }
+        for id in self.nodes.below() {
+            if self.nodes.node_mut(id).is_open() {
+                let failed = |errno| SaveFailure::Copy(io_error(errno));
+                self.copy_up(id, u64::MAX).map_err(failed)?;
+            } else if let Ok(stat) = self.stat(id) {
+                self.nodes.node_mut(id).orphan = Some(Orphan::Gone(stat));
             }
         }
         let (nodes, next_node) = self.nodes.written();

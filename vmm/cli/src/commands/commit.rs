@@ -155,7 +155,7 @@ fn taken(spaces: &Spaces, files: &OwnFiles) -> Outcome<(OwnLayer, Comparison)> {
             "space {name} is running, and what runs inside has its files; first: portspace stop {name}"
         )));
     }
-    if let Some(note) = spaces.settled(name)? {
+    if let Some(note) = spaces.noted_mount(name)? {
         return Err(is_mounted(name, Some(&note)));
     }
     let failed = || format!("the own files of space {name} cannot be opened");

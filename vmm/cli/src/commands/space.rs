@@ -24,7 +24,7 @@ pub(super) fn up(file: &Path, session_keys: Option<&Path>) -> Outcome<()> {
 /// Ends a space, or its mount: it has one of the two; its files stay.
 pub(super) fn stop(name: &SpaceName) -> Outcome<()> {
     let spaces = Spaces::open()?;
-    if let Some(note) = spaces.settled(name)? {
+    if let Some(note) = spaces.noted_mount(name)? {
         spaces.unmount(name, &note)?;
         let directory = note.directory.display();
         say!(

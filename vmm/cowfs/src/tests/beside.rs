@@ -1,7 +1,7 @@
 //! Large files are copied up while others are served.
 
 use super::guest::{Guest, Place, name};
-use crate::FileSpace;
+use crate::{FileSpace, Server};
 use fuse::request::open_flags;
 use fuse::{Header, NodeId, Operation, Request, reply};
 use std::io::Write;
@@ -11,11 +11,53 @@ const LENGTH: usize = 64 << 20;
 
 /// A request of another thread than the guest's own.
 fn ask(space: &FileSpace, unique: u64, node: NodeId, operation: Operation<'_>) -> Vec<u8> {
-    let (mut request, mut reply) = (Vec::new(), Vec::new());
+    let mut reply = Vec::new();
+    ask_of(space, unique, node, operation, &mut reply);
+    reply
+}
+
+/// The same; says whether the server let others go on meanwhile.
+fn ask_of(
+    space: &FileSpace,
+    unique: u64,
+    node: NodeId,
+    operation: Operation<'_>,
+    reply: &mut Vec<u8>,
+) -> bool {
+    struct Aside(bool);
+    impl Server for Aside {
+        fn tell(&mut self, _: &[u8]) {}
+        fn step_aside(&mut self) {
+            self.0 = true;
+        }
+    }
+    let (mut request, mut aside) = (Vec::new(), Aside(false));
     let header = Header { unique, node, uid: 0, gid: 0, pid: 1 };
     Request { header, operation }.encode(&mut request);
-    space.handle(&request, super::guest::CAPACITY, &mut reply);
-    reply
+    space.handle_for(&request, super::guest::CAPACITY, reply, Some(&mut aside));
+    aside.0
+}
+
+#[test]
+fn who_waits_for_a_disk_steps_aside() {
+    let place = Place::new();
+    std::fs::write(place.path("lower/large"), vec![7; 1 << 20]).unwrap();
+    place.write("lower/small", "x");
+    let mut guest = place.guest();
+    let [large, small] = ["large", "small"].map(|path| guest.find(path).unwrap());
+    let handle = guest.open("small", open_flags::READ_WRITE).unwrap();
+    let open = Operation::Open { flags: open_flags::READ_WRITE, kill_set_id: false };
+    for (what, node, operation, is_aside) in [
+        ("a name", NodeId::ROOT, Operation::Lookup { name: name("small") }, false),
+        ("a small file opened", small, open, false),
+        ("a large file copied", large, open, true),
+        ("read", small, Operation::Read { handle, offset: 0, size: 1 }, true),
+        ("synced", small, Operation::FSync { handle, data_only: true }, true),
+    ] {
+        let mut reply = Vec::new();
+        assert_eq!(ask_of(&guest.space, 1, node, operation, &mut reply), is_aside, "{what}");
+        assert!(reply::body(&reply, 1).is_ok(), "{what}");
+    }
 }
 
 fn is_copying(place: &Place) -> bool {

@@ -60,6 +60,22 @@ fn what_is_known_and_open_goes_on() {
 }
 
 #[test]
+fn a_removed_file_of_the_parent_that_was_open_is_known_still() {
+    let place = Place::new();
+    place.write("lower/file", "text");
+    let mut guest = place.guest();
+    let node = guest.find("file").unwrap();
+    let handle = guest.open("file", open_flags::READ_ONLY).unwrap();
+    guest.unlink("file").unwrap();
+    guest.release(handle);
+    let inode = attr_of(&mut guest, node);
+    let mut guest = guest.resumed(&place);
+    assert!(inode.is_ok());
+    assert_eq!(attr_of(&mut guest, node), inode);
+    assert_eq!(guest.find("file"), Err(Errno::ENOENT));
+}
+
+#[test]
 fn nothing_is_held_that_the_guest_forgets() {
     let place = Place::new();
     place.write("lower/a/b/file", "");
