@@ -179,6 +179,8 @@ impl Block {
     ) -> Result<Block, Broken> {
         let queue = queues.into_iter().next().ok_or(Broken::Setup)?;
         let request = Ring::new(queue, (HEADER + DATA_LIMIT) as u32, memory)?;
+        // What such a disk does not offer it does not do, whatever was agreed on.
+        let features = features & identity(&shape).features;
         Ok(Block { request, desk: Desk { shape, features, piece: Vec::new() } })
     }
 
