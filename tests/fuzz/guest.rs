@@ -3,14 +3,15 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
+use backend::Backend;
 use esp::ip::Mode;
 use switch::addresses::Addresses;
 use switch::batch::Batch;
 use switch::capture::Taps;
+use switch::card::Card;
 use switch::frame::{self, Asked, Mac, SWITCH};
 use switch::limiter::Limiter;
 use switch::port::{Exits, Port, READABLE_LIMIT, Turn};
-use switch::vhost::{Backend, Device};
 use virtio::Memory;
 use virtio::ring::{Ring, Settings};
 use vm_memory::{Bytes, GuestAddress};
@@ -226,7 +227,7 @@ pub(crate) fn message_seeds() -> Vec<Seed> {
 /// A front end's messages are handled, or end the connection; never does the switch wait for it.
 pub(crate) fn messages(bytes: &[u8]) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let mut backend = Backend::new(ours, Device::new(MAC, 1400)).unwrap();
+    let mut backend = Backend::new(ours, Card::new(MAC, 1400)).unwrap();
     theirs.write_all(&bytes[..bytes.len().min(8192)]).unwrap();
     // Each call handles some messages, each of 12 bytes at the least.
     for _ in 0..1000 {
@@ -234,5 +235,5 @@ pub(crate) fn messages(bytes: &[u8]) {
             break;
         }
     }
-    assert!(!backend.device().is_running(), "there is no memory to run in");
+    assert!(!backend.queues().is_running(), "there is no memory to run in");
 }

@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod bare;
 pub mod batch;
 pub mod capture;
+pub mod card;
 pub mod control;
 pub mod drops;
 pub mod frame;
@@ -17,7 +18,6 @@ pub mod sockets;
 pub mod spin;
 pub mod status;
 pub mod tunnel;
-pub mod vhost;
 
 pub use bare::bare;
 pub use run::{DEFAULT_GUEST_SPIN_US, DEFAULT_SPIN_US, Failure, Options, run};

@@ -86,7 +86,7 @@ impl Source for Switch {
         let (place, space) = self.spaces.from(from)?;
         let tunnel = self.tunnels.get(place)?;
         let (running, features) = space.backend.as_ref().map_or((false, 0), |backend| {
-            let device = backend.device();
+            let device = backend.queues();
             (device.is_running(), device.port.features)
         });
         let taken = OFFLOADS.iter().filter(|(bit, _)| features & bit != 0);

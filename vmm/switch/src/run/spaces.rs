@@ -3,10 +3,12 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use backend::{Backend, Ended};
 use esp::offload::{Accepts, Merged};
 use sys::udp::UdpSocket;
 
 use super::{Event, Switch, path_mtu, random_seed};
+use crate::card::{Card, Kick};
 use crate::control::Extent;
 use crate::drops::Reason;
 use crate::frame;
@@ -14,7 +16,6 @@ use crate::limiter::Limiter;
 use crate::overlay::{Encapsulation, Limits, Overlay, SaPair};
 use crate::sockets;
 use crate::tunnel::{Place, Refusal};
-use crate::vhost::{Backend, Device, Ended, Kick};
 
 /// Spaces one switch serves.
 const MAX_SPACES: usize = 1024;
@@ -56,7 +57,7 @@ fn resources(what: &'static str) -> impl FnOnce(std::io::Error) -> AttachRefused
 pub(super) struct Space {
     pub(super) name: String,
     /// Its machine, if there is one.
-    pub(super) backend: Option<Backend>,
+    pub(super) backend: Option<Backend<Card>>,
     /// Where foreign machines connect, one after the other.
     pub(super) socket: Option<UnixListener>,
     /// The client with whom the space goes, if its machine does not take it along.
@@ -127,7 +128,7 @@ impl Spaces {
     pub(super) fn has_work(&self, now_ns: u64) -> bool {
         // Frames that are held would end every look for others at once.
         self.each_busy().filter(|space| space.limiter.held_until(now_ns).is_none()).any(|space| {
-            space.backend.as_ref().is_some_and(|backend| backend.device().port.has_work())
+            space.backend.as_ref().is_some_and(|backend| backend.queues().port.has_work())
         })
     }
 
@@ -145,7 +146,7 @@ impl Spaces {
     pub(super) fn wake(&mut self, place: Place, now_ns: u64) {
         self.touch(place, now_ns);
         if let Some(Some(Space { backend: Some(backend), .. })) = self.all.get(place) {
-            backend.device().port.disarm();
+            backend.queues().port.disarm();
         }
     }
 
@@ -160,7 +161,7 @@ impl Spaces {
             if space.limiter.held_until(now_ns).is_some() {
                 return true;
             }
-            let has_frames = backend.device().port.arm();
+            let has_frames = backend.queues().port.arm();
             more |= has_frames;
             space.is_busy = has_frames || now_ns.saturating_sub(space.touched_ns) < GUEST_SPIN_NS;
             space.is_busy
@@ -171,7 +172,7 @@ impl Spaces {
     /// Asks the busy guests not to notify.
     pub(super) fn disarm(&mut self) {
         for backend in self.each_busy().filter_map(|space| space.backend.as_ref()) {
-            backend.device().port.disarm();
+            backend.queues().port.disarm();
         }
     }
 
@@ -187,7 +188,7 @@ impl Spaces {
         for place in &self.busy {
             let Some(space) = self.all[*place].as_mut() else { continue };
             if let (true, Some(backend)) = (std::mem::take(&mut space.touched), &space.backend) {
-                notifications += backend.device().notify();
+                notifications += backend.queues().notify();
             }
         }
         notifications
@@ -196,7 +197,7 @@ impl Spaces {
     /// The large packets a space's guest takes.
     pub(super) fn accepts(&self, place: Place) -> Accepts {
         let backend = self.get(place).and_then(|space| space.backend.as_ref());
-        backend.map_or(Accepts::default(), |backend| backend.device().port.accepts())
+        backend.map_or(Accepts::default(), |backend| backend.queues().port.accepts())
     }
 
     /// Gives a packet to a space's guest.
@@ -208,7 +209,7 @@ impl Spaces {
     ) -> Result<(), Reason> {
         let Some(Some(space)) = self.all.get_mut(place) else { return Ok(()) };
         let backend = space.backend.as_ref().ok_or(Reason::GuestFull)?;
-        let mut device = backend.device();
+        let mut device = backend.queues();
         let mac = device.mac();
         device.port.deliver(mac, packet)?;
         drop(device);
@@ -320,7 +321,7 @@ impl Switch {
     /// Gives a space its machine.
     fn connect(&mut self, place: Place, stream: UnixStream) -> Result<(), AttachRefused> {
         let mtu = self.tunnels.get(place).expect("a space goes with its tunnel").mtu();
-        let backend = Backend::new(stream, Device::new(frame::mac(place), mtu))
+        let backend = Backend::new(stream, Card::new(frame::mac(place), mtu))
             .map_err(resources("a connection"))?;
         // Edge-triggered: half a message must not keep the loop awake.
         self.events.add_edge(&backend, Event::Backend(place)).map_err(resources("its events"))?;
@@ -380,7 +381,7 @@ impl Switch {
     fn unplug(&mut self, place: Place) {
         let Some(space) = self.spaces.get_mut(place) else { return };
         if let Some(backend) = space.backend.take()
-            && let Some(event) = backend.device().kick()
+            && let Some(event) = backend.queues().kick()
         {
             // The VM process holds the event as well: closing ours would not end the watch.
             self.events.remove(event);
@@ -392,7 +393,7 @@ impl Switch {
         let Some(space) = self.spaces.get_mut(place) else { return };
         let Some(backend) = &mut space.backend else { return };
         let handled = backend.handle();
-        let kicks = backend.device().take_kicks();
+        let kicks = backend.queues().take_kicks();
         let mut watched = match handled {
             Ok(true) => self.events.report_again(&*backend, Event::Backend(place)),
             _ => Ok(()),
@@ -401,7 +402,7 @@ impl Switch {
             match kick {
                 Kick::Retired(event) => self.events.remove(&event),
                 Kick::Fresh => {
-                    if let Some(event) = backend.device().kick() {
+                    if let Some(event) = backend.queues().kick() {
                         watched = watched.and(self.events.add_edge(event, Event::Kick(place)));
                     }
                 }

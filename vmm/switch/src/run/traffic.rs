@@ -91,7 +91,7 @@ impl Switch {
             let place = self.spaces.busy()[at];
             let Some(space) = self.spaces.get_mut(place) else { continue };
             let Some(backend) = &space.backend else { continue };
-            let mut device = backend.device();
+            let mut device = backend.queues();
             if !device.port.has_work() {
                 continue;
             }

@@ -1,21 +1,58 @@
-//! The vhost-user back end of one space (QEMU's docs/interop/vhost-user.rst).
+//! The back end of one vhost-user device (QEMU's docs/interop/vhost-user.rst).
 //!
 //! The front end is a VM process, which may be hostile: memory that could
 //! vanish is refused, a message is handled only when all of it is there, and
 //! no reply waits for its reader. Any violation ends this connection alone.
 
 use std::io::{self, Read, Write};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use vhost::vhost_user::BackendReqHandler;
-
+use sys::eventfd::EventFd;
 use sys::seqpacket::{has_hung_up, peek, unread_bytes};
+use vhost::vhost_user::BackendReqHandler;
+use virtio::Memory;
+use virtio::ring::Ring;
+
+use device::Device;
 
 mod device;
 
-pub use device::{Device, Kick};
+/// A device's queues, as whoever serves them takes and gives them back.
+pub trait Queues {
+    /// How many there are.
+    const COUNT: usize;
+
+    /// Whether the front end is told so (VHOST_USER_PROTOCOL_F_MQ); one of a network card would take
+    /// them for pairs.
+    const ARE_COUNTED: bool;
+
+    /// Most device-readable bytes of a chain; a longer one breaks its queue.
+    const READABLE_LIMIT: u32;
+
+    /// The virtio features the device has.
+    fn offered(&self) -> u64;
+
+    /// The driver and the device agreed on these.
+    fn agreed(&mut self, features: u64);
+
+    /// The memory the rings will be in; none runs now.
+    fn mapped(&mut self, memory: Memory);
+
+    /// How the driver says that chains wait, from now on.
+    fn kicked_by(&mut self, index: usize, kick: Option<EventFd>);
+
+    /// How the driver wants to be told of chains given back, from now on.
+    fn calls(&mut self, index: usize, call: Option<EventFd>);
+
+    /// A queue runs.
+    fn start(&mut self, index: usize, ring: Ring);
+
+    /// Takes a queue out of use, if it runs: when this returns nothing of it is being served.
+    fn stop(&mut self, index: usize) -> Option<Ring>;
+}
 
 /// Bytes of a message's header: request, flags, size (all u32, host order).
 const HEADER: usize = 12;
@@ -49,29 +86,33 @@ pub enum Ended {
 }
 
 /// One connection with its device.
-pub struct Backend {
+pub struct Backend<Q: Queues> {
     stream: UnixStream,
-    handler: BackendReqHandler<Mutex<Device>>,
-    device: Arc<Mutex<Device>>,
+    handler: BackendReqHandler<Mutex<Device<Q>>>,
+    device: Arc<Mutex<Device<Q>>>,
 }
 
-impl Backend {
-    /// A back end for a fresh device.
+impl<Q: Queues> Backend<Q> {
+    /// A back end for a device that nobody has set up.
     ///
     /// # Errors
     /// Those of duplicating the stream.
-    pub fn new(stream: UnixStream, device: Device) -> io::Result<Backend> {
+    pub fn new(stream: UnixStream, queues: Q) -> io::Result<Backend<Q>> {
         // Blocking: `handle` sees to it that neither side of a request has to wait, whereas vhost
         // retries for ever on a stream that says EAGAIN.
         stream.set_nonblocking(false)?;
         // vhost wants shared ownership; there is one thread, so the lock is never waited for.
-        let device = Arc::new(Mutex::new(device));
+        let device = Arc::new(Mutex::new(Device::new(queues)));
         let handler = BackendReqHandler::from_stream(stream.try_clone()?, device.clone());
         Ok(Backend { stream, handler, device })
     }
 
-    /// The device.
-    pub fn device(&self) -> MutexGuard<'_, Device> {
+    /// The device's queues.
+    pub fn queues(&self) -> Held<'_, Q> {
+        Held(self.device())
+    }
+
+    fn device(&self) -> MutexGuard<'_, Device<Q>> {
         self.device.lock().expect("no thread panics with the one lock there is")
     }
 
@@ -119,9 +160,7 @@ impl Backend {
         }
         Ok(true)
     }
-}
 
-impl Backend {
     /// Enables a ring, or disables it, before features are set.
     ///
     /// vhost refuses that, as the standard would have it; QEMU's virtio-net does it whenever the
@@ -145,7 +184,24 @@ impl Backend {
     }
 }
 
-impl AsFd for Backend {
+/// The queues of a device, between two messages of its front end.
+pub struct Held<'a, Q>(MutexGuard<'a, Device<Q>>);
+
+impl<Q> Deref for Held<'_, Q> {
+    type Target = Q;
+
+    fn deref(&self) -> &Q {
+        &self.0.queues
+    }
+}
+
+impl<Q> DerefMut for Held<'_, Q> {
+    fn deref_mut(&mut self) -> &mut Q {
+        &mut self.0.queues
+    }
+}
+
+impl<Q: Queues> AsFd for Backend<Q> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }

@@ -19,18 +19,9 @@ use vm_memory::{FileOffset, GuestAddress};
 use sys::eventfd::EventFd;
 use sys::memfd;
 use virtio::Memory;
-use virtio::mmio::Identity;
-use virtio::net;
 use virtio::ring::{Ring, Settings};
 
-use crate::frame::Mac;
-use crate::port::{Port, READABLE_LIMIT};
-
-/// Queues of the device: one to the guest, one from it.
-const QUEUES: usize = 2;
-
-/// Descriptors of a queue, where the front end asks.
-const QUEUE_SIZE: u16 = 256;
+use crate::Queues;
 
 /// Most descriptors of a queue.
 const MAX_QUEUE_SIZE: u32 = 1024;
@@ -38,27 +29,17 @@ const MAX_QUEUE_SIZE: u32 = 1024;
 /// Regions a memory table may have.
 const MAX_REGIONS: usize = 8;
 
-/// What the switch spares its guests, and they it: checksums, and packets of up to 64 KiB.
-const OFFLOADS: u64 = net::CSUM
-    | net::GUEST_CSUM
-    | net::HOST_TSO4
-    | net::HOST_TSO6
-    | net::HOST_ECN
-    | net::HOST_USO
-    | net::GUEST_TSO4
-    | net::GUEST_TSO6
-    | net::GUEST_ECN
-    | net::GUEST_USO4
-    | net::GUEST_USO6
-    | net::MRG_RXBUF;
-
 /// VIRTIO_F_EVENT_IDX and VHOST_USER_F_PROTOCOL_FEATURES.
 const EVENT_IDX: u64 = 1 << 29;
 const PROTOCOL_FEATURES: u64 = VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
 
-/// What the protocol is asked to do beyond its beginnings. Not CONFIG: a network card's front end
-/// makes its own configuration space, and QEMU warns of a back end that would.
-const PROTOCOL: VhostUserProtocolFeatures = VhostUserProtocolFeatures::REPLY_ACK;
+/// What the protocol is asked to do beyond its beginnings. Not CONFIG: the front ends of network
+/// cards and file systems make their own configuration space, and QEMU warns of a back end that
+/// would.
+const fn protocol<Q: Queues>() -> VhostUserProtocolFeatures {
+    let asked = VhostUserProtocolFeatures::REPLY_ACK;
+    if Q::ARE_COUNTED { asked.union(VhostUserProtocolFeatures::MQ) } else { asked }
+}
 
 /// A memory region as the front end sees it.
 #[derive(Clone, Copy)]
@@ -76,111 +57,56 @@ struct Vring {
     parts: Option<[u64; 3]>,
     /// The next available entry to take when it starts.
     base: u16,
-    kick: Option<EventFd>,
-    call: Option<EventFd>,
+    /// There is an event by which chains are announced.
+    has_kick: bool,
     enabled: bool,
 }
 
-/// What changed in the events to wait for.
-#[derive(Debug)]
-pub enum Kick {
-    /// No longer to be watched.
-    Retired(EventFd),
-    /// To be watched from now on: the device's current one.
-    Fresh,
-}
-
-/// The virtio-net device of one space.
-pub struct Device {
-    identity: Identity,
-    mac: Mac,
+/// A device that is being set up.
+pub(crate) struct Device<Q> {
     features: u64,
     protocol: VhostUserProtocolFeatures,
+    memory: Option<Memory>,
     regions: Vec<Region>,
-    vrings: [Vring; QUEUES],
-    kicks: Vec<Kick>,
-    /// The running queues.
-    pub port: Port,
+    vrings: Vec<Vring>,
+    /// Those that run.
+    pub(crate) queues: Q,
 }
 
-impl Device {
+impl<Q: Queues> Device<Q> {
     /// A device nobody has set up.
-    pub fn new(mac: Mac, mtu: u16) -> Device {
-        let mut identity = net::identity(mac, mtu, QUEUE_SIZE);
-        identity.features |= OFFLOADS;
+    pub(crate) fn new(queues: Q) -> Device<Q> {
         Device {
-            identity,
-            mac,
             features: 0,
             protocol: VhostUserProtocolFeatures::empty(),
+            memory: None,
             regions: Vec::new(),
-            vrings: Default::default(),
-            kicks: Vec::new(),
-            port: Port::default(),
+            vrings: (0..Q::COUNT).map(|_| Vring::default()).collect(),
+            queues,
         }
-    }
-
-    /// The space's Ethernet address.
-    pub fn mac(&self) -> Mac {
-        self.mac
-    }
-
-    /// Whether both queues run.
-    pub fn is_running(&self) -> bool {
-        self.port.receive.is_some() && self.port.transmit.is_some()
-    }
-
-    /// What changed in the events of the transmit queue. The receive queue's are not
-    /// waited for: buffers are looked for when there is a packet.
-    pub fn take_kicks(&mut self) -> Vec<Kick> {
-        std::mem::take(&mut self.kicks)
-    }
-
-    /// The event with which the guest says that frames wait.
-    pub fn kick(&self) -> Option<&EventFd> {
-        self.vrings[usize::from(net::TRANSMIT)].kick.as_ref()
-    }
-
-    /// Tells the guest about chains given back, if it wants to know; gives the notifications sent.
-    pub fn notify(&mut self) -> u64 {
-        let mut sent = 0;
-        for (vring, wanted) in self.vrings.iter().zip(self.port.wants_notification()) {
-            if let (true, Some(call)) = (wanted, &vring.call) {
-                call.signal();
-                sent += 1;
-            }
-        }
-        sent
     }
 
     /// Whether rings are enabled by messages, as features have been set.
-    pub(super) fn knows_enabling(&self) -> bool {
+    pub(crate) fn knows_enabling(&self) -> bool {
         self.features & PROTOCOL_FEATURES != 0
     }
 
     /// Whether messages that ask for a reply get one.
-    pub(super) fn replies(&self) -> bool {
+    pub(crate) fn replies(&self) -> bool {
         self.protocol.contains(VhostUserProtocolFeatures::REPLY_ACK)
     }
 
     /// What SET_VRING_ENABLE says, before features are set.
-    pub(super) fn enable_early(&mut self, index: u32, state: u32) -> Result<()> {
+    pub(crate) fn enable_early(&mut self, index: u32, state: u32) -> Result<()> {
         match state {
             0 | 1 => self.set_vring_enable(index, state == 1),
             _ => Err(Error::InvalidParam),
         }
     }
 
-    fn ring(&mut self, index: usize) -> &mut Option<Ring> {
-        match index {
-            0 => &mut self.port.receive,
-            _ => &mut self.port.transmit,
-        }
-    }
-
     /// Stops a queue where it is.
     fn stop(&mut self, index: usize) {
-        if let Some(ring) = self.ring(index).take() {
+        if let Some(ring) = self.queues.stop(index) {
             self.vrings[index].base = ring.next_available();
         }
     }
@@ -191,8 +117,8 @@ impl Device {
         let vring = &self.vrings[index];
         // Without the protocol features, queues are enabled by being kicked (vhost-user, "Ring states").
         let enabled = vring.enabled || !self.knows_enabling();
-        let (Some(parts), Some(memory)) = (vring.parts, &self.port.memory) else { return Ok(()) };
-        if !enabled || vring.kick.is_none() || vring.size == 0 {
+        let (Some(parts), Some(memory)) = (vring.parts, &self.memory) else { return Ok(()) };
+        if !enabled || !vring.has_kick || vring.size == 0 {
             return Ok(());
         }
         let [descriptors, available, used] = parts.map(|user| self.to_guest(user));
@@ -204,8 +130,8 @@ impl Device {
             next_available: vring.base,
             event_idx: self.features & EVENT_IDX != 0,
         };
-        let ring = Ring::from_settings(&settings, READABLE_LIMIT, memory);
-        *self.ring(index) = Some(ring.map_err(|_| Error::InvalidParam)?);
+        let ring = Ring::from_settings(&settings, Q::READABLE_LIMIT, memory);
+        self.queues.start(index, ring.map_err(|_| Error::InvalidParam)?);
         Ok(())
     }
 
@@ -216,21 +142,21 @@ impl Device {
         region.guest.checked_add(user - region.user).ok_or(Error::InvalidParam)
     }
 
+    fn index(&self, of: impl Into<u32>) -> Result<usize> {
+        let index = of.into() as usize;
+        if index < Q::COUNT { Ok(index) } else { Err(Error::InvalidParam) }
+    }
+
     fn restart(&mut self) -> Result<()> {
-        (0..QUEUES).try_for_each(|index| self.start(index))
+        (0..Q::COUNT).try_for_each(|index| self.start(index))
     }
 
     fn reset(&mut self) {
-        for index in 0..QUEUES {
+        for index in 0..Q::COUNT {
             self.stop(index);
             self.vrings[index].enabled = false;
         }
     }
-}
-
-fn queue(index: impl Into<u32>) -> Result<usize> {
-    let index = index.into() as usize;
-    if index < QUEUES { Ok(index) } else { Err(Error::InvalidParam) }
 }
 
 fn event(file: Option<File>) -> Result<Option<EventFd>> {
@@ -253,7 +179,7 @@ fn map(region: &VhostUserMemoryRegion, file: File) -> Result<GuestRegionMmap> {
     GuestRegionMmap::new(mapping, address).ok_or(Error::InvalidParam)
 }
 
-impl VhostUserBackendReqHandlerMut for Device {
+impl<Q: Queues> VhostUserBackendReqHandlerMut for Device<Q> {
     fn set_owner(&mut self) -> Result<()> {
         Ok(())
     }
@@ -269,15 +195,15 @@ impl VhostUserBackendReqHandlerMut for Device {
     }
 
     fn get_features(&mut self) -> Result<u64> {
-        Ok(self.identity.features | PROTOCOL_FEATURES)
+        Ok(self.queues.offered() | PROTOCOL_FEATURES)
     }
 
     fn set_features(&mut self, features: u64) -> Result<()> {
-        if features & !(self.identity.features | PROTOCOL_FEATURES) != 0 {
+        if features & !(self.queues.offered() | PROTOCOL_FEATURES) != 0 {
             return Err(Error::InvalidParam);
         }
         self.features = features;
-        self.port.features = features;
+        self.queues.agreed(features);
         self.restart()
     }
 
@@ -290,13 +216,15 @@ impl VhostUserBackendReqHandlerMut for Device {
         if regions.is_empty() || regions.len() > MAX_REGIONS || regions.len() != files.len() {
             return Err(Error::InvalidParam);
         }
-        (0..QUEUES).for_each(|index| self.stop(index));
+        (0..Q::COUNT).for_each(|index| self.stop(index));
         let mapped: Result<Vec<_>> =
             regions.iter().zip(files).map(|(region, file)| map(region, file)).collect();
         // A front end may list them in any order.
         let mut mapped = mapped?;
         mapped.sort_by_key(vm_memory::GuestMemoryRegion::start_addr);
-        self.port.memory = Some(Memory::from_regions(mapped).map_err(|_| Error::InvalidParam)?);
+        let memory = Memory::from_regions(mapped).map_err(|_| Error::InvalidParam)?;
+        self.queues.mapped(memory.clone());
+        self.memory = Some(memory);
         self.regions = regions
             .iter()
             .map(|r| Region { guest: r.guest_phys_addr, user: r.user_addr, bytes: r.memory_size })
@@ -306,7 +234,7 @@ impl VhostUserBackendReqHandlerMut for Device {
     }
 
     fn set_vring_num(&mut self, index: u32, num: u32) -> Result<()> {
-        let index = queue(index)?;
+        let index = self.index(index)?;
         if num == 0 || num > MAX_QUEUE_SIZE || !num.is_power_of_two() {
             return Err(Error::InvalidParam);
         }
@@ -323,57 +251,53 @@ impl VhostUserBackendReqHandlerMut for Device {
         available: u64,
         _log: u64,
     ) -> Result<()> {
-        let index = queue(index)?;
+        let index = self.index(index)?;
         self.vrings[index].parts = Some([descriptor, available, used]);
         self.start(index)
     }
 
     fn set_vring_base(&mut self, index: u32, base: u32) -> Result<()> {
-        let index = queue(index)?;
+        let index = self.index(index)?;
         self.stop(index);
         self.vrings[index].base = u16::try_from(base).map_err(|_| Error::InvalidParam)?;
         self.start(index)
     }
 
     fn get_vring_base(&mut self, index: u32) -> Result<VhostUserVringState> {
-        let place = queue(index)?;
+        let place = self.index(index)?;
         self.stop(place);
         // It stays stopped until it is kicked anew.
-        let kick = self.vrings[place].kick.take();
-        if place == usize::from(net::TRANSMIT) {
-            self.kicks.extend(kick.map(Kick::Retired));
-        }
+        self.vrings[place].has_kick = false;
+        self.queues.kicked_by(place, None);
         Ok(VhostUserVringState::new(index, self.vrings[place].base.into()))
     }
 
     fn set_vring_kick(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        let index = queue(index)?;
+        let index = self.index(index)?;
         // Without an event we would have to look at the queue for ever.
         let fresh = event(fd)?.ok_or(Error::InvalidParam)?;
-        let old = self.vrings[index].kick.replace(fresh);
-        if index == usize::from(net::TRANSMIT) {
-            self.kicks.extend(old.map(Kick::Retired));
-            self.kicks.push(Kick::Fresh);
-        }
+        self.queues.kicked_by(index, Some(fresh));
+        self.vrings[index].has_kick = true;
         self.start(index)
     }
 
     fn set_vring_call(&mut self, index: u8, fd: Option<File>) -> Result<()> {
-        self.vrings[queue(index)?].call = event(fd)?;
+        let index = self.index(index)?;
+        self.queues.calls(index, event(fd)?);
         Ok(())
     }
 
     fn set_vring_err(&mut self, index: u8, _fd: Option<File>) -> Result<()> {
-        queue(index).map(drop)
+        self.index(index).map(drop)
     }
 
     fn get_protocol_features(&mut self) -> Result<VhostUserProtocolFeatures> {
-        Ok(PROTOCOL)
+        Ok(protocol::<Q>())
     }
 
     fn set_protocol_features(&mut self, features: u64) -> Result<()> {
         let features = VhostUserProtocolFeatures::from_bits(features).ok_or(Error::InvalidParam)?;
-        if !PROTOCOL.contains(features) {
+        if !protocol::<Q>().contains(features) {
             return Err(Error::InvalidParam);
         }
         self.protocol = features;
@@ -381,11 +305,11 @@ impl VhostUserBackendReqHandlerMut for Device {
     }
 
     fn get_queue_num(&mut self) -> Result<u64> {
-        Ok(QUEUES as u64)
+        Ok(Q::COUNT as u64)
     }
 
     fn set_vring_enable(&mut self, index: u32, enable: bool) -> Result<()> {
-        let index = queue(index)?;
+        let index = self.index(index)?;
         self.vrings[index].enabled = enable;
         self.start(index)
     }
