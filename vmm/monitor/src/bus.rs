@@ -1,13 +1,19 @@
 //! The devices' registers, owned by the vCPU thread, and where their queues go.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender, sync_channel};
 
 use abi::layout::{MMIO_BASE, MMIO_STRIDE, Place};
-use virtio::Queue;
 use virtio::mmio::{Effect, Registers};
+use virtio::ring::Ring;
+use virtio::{Memory, Queue, fs};
+use virtio_queue::QueueT;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::net::{Net, NetFailure};
+
+/// The file system device's threads.
+pub(crate) type Files = virtiofs::Files<Box<dyn Fn(usize) + Send + Sync>>;
 
 /// What the owner of a device's queues is told.
 #[derive(Debug)]
@@ -50,14 +56,22 @@ pub(crate) struct Bus {
     slots: [Option<Slot>; Place::ALL.len()],
     net: Net,
     event_loop: Owner,
-    files: Owner,
+    files: Arc<Files>,
     /// In the order of [`Place::DISKS`].
     disks: Vec<Owner>,
+    memory: Memory,
 }
 
 impl Bus {
-    pub(crate) fn new(net: Net, event_loop: Owner, files: Owner, disks: Vec<Owner>) -> Bus {
-        Bus { slots: Default::default(), net, event_loop, files, disks }
+    pub(crate) fn new(
+        net: Net,
+        event_loop: Owner,
+        files: Arc<Files>,
+        disks: Vec<Owner>,
+        memory: Memory,
+    ) -> Bus {
+        files.map(memory.clone());
+        Bus { slots: Default::default(), net, event_loop, files, disks, memory }
     }
 
     pub(crate) fn plug(&mut self, place: Place, registers: Registers) {
@@ -96,34 +110,61 @@ impl Bus {
     }
 
     fn start(&mut self, place: Place, features: u64, queues: Vec<Queue>) -> Result<(), NetFailure> {
-        if place == Place::Net {
-            return self.net.activate(features, &queues);
+        match self.owner(place) {
+            Served::Net => return self.net.activate(features, &queues),
+            Served::Files => self.start_files(queues),
+            Served::By(owner) => drop(owner.tell(Move::Start(place, features, queues))),
         }
-        self.owner(place).tell(Move::Start(place, features, queues));
         Ok(())
+    }
+
+    fn start_files(&self, queues: Vec<Queue>) {
+        for (index, queue) in queues.into_iter().enumerate().filter(|(_, queue)| queue.ready()) {
+            // What is misplaced is the driver's mistake: it waits for its answers in vain.
+            if let Ok(ring) = Ring::new(queue, fs::REQUEST_LIMIT, &self.memory) {
+                self.files.start(index, ring);
+            }
+        }
     }
 
     fn stop(&mut self, place: Place) -> Result<(), NetFailure> {
-        if place == Place::Net {
-            return self.net.reset();
-        }
-        let (answer, done) = sync_channel(1);
-        if self.owner(place).tell(Move::Stop(place, answer)) {
-            // An error is the owner's end, and with it that of its queues.
-            let _ = done.recv();
+        match self.owner(place) {
+            Served::Net => return self.net.reset(),
+            Served::Files => {
+                (0..virtiofs::QUEUES).for_each(|index| drop(self.files.stop(index)));
+                self.files.reset();
+            }
+            Served::By(owner) => {
+                let (answer, done) = sync_channel(1);
+                if owner.tell(Move::Stop(place, answer)) {
+                    // An error is the owner's end, and with it that of its queues.
+                    let _ = done.recv();
+                }
+            }
         }
         Ok(())
     }
 
-    fn owner(&self, place: Place) -> &Owner {
+    fn owner(&self, place: Place) -> Served<'_> {
         match place {
-            Place::Files => &self.files,
+            Place::Net => Served::Net,
+            Place::Files => Served::Files,
             Place::Disk0 | Place::Disk1 | Place::Disk2 | Place::Disk3 => {
-                &self.disks[place as usize - Place::Disk0 as usize]
+                Served::By(&self.disks[place as usize - Place::Disk0 as usize])
             }
-            Place::Net | Place::Console | Place::Entropy | Place::Vsock => &self.event_loop,
+            Place::Console | Place::Entropy | Place::Vsock => Served::By(&self.event_loop),
         }
     }
+}
+
+/// Whose a device's queues are while they run.
+enum Served<'a> {
+    /// The switch's.
+    Net,
+    /// The files' threads'.
+    Files,
+    /// Another thread's.
+    By(&'a Owner),
 }
 
 fn locate(address: u64) -> Option<(Place, u64)> {

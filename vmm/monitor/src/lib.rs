@@ -9,7 +9,6 @@ pub mod control;
 mod bus;
 mod disks;
 mod event_loop;
-mod files;
 mod jail;
 mod memory;
 mod net;

@@ -19,10 +19,9 @@ use virtio::{console, entropy, fs, net as net_device, vsock};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::bus::{Bus, Owner};
+use crate::bus::{Bus, Files, Owner};
 use crate::disks::{self, Keeper};
 use crate::event_loop::{self, EventLoop, GUEST_CID, Port, State};
-use crate::files::{self, Files};
 use crate::jail;
 use crate::memory::{self, MemoryFailure, OwnMemory};
 use crate::net::{Net, NetFailure};
@@ -150,17 +149,23 @@ fn assemble(
     let features = net.features();
 
     let (loop_moves, moves) = channel();
-    let (files_moves, files_inbox) = channel();
     let (tell_end, ends) = channel();
     let bell = event()?;
-    let files_bell = event()?;
     let disks = disks::open(settings)?;
+    let space = Arc::new(open_files(settings)?);
+    let tag = fs::Tag::new(FILES_TAG).expect("the tag is short");
+    let files_registers = Registers::new(fs::identity(tag, FILES_QUEUES - 1));
+    let files_signal = Signal { interrupt: files_registers.interrupt(), wake: clone(&wake)? };
+    let notify_files = Box::new(move |_queue| files_signal.raise());
+    let files = Arc::new(Files::new(Arc::clone(&space), notify_files).map_err(setup)?);
     let mut bus = Bus::new(
         net,
         Owner::new(loop_moves, clone(&bell)?),
-        Owner::new(files_moves, clone(&files_bell)?),
+        Arc::clone(&files),
         disks.iter().map(|disk| disk.owner().map_err(setup)).collect::<Result<_, _>>()?,
+        memory.clone(),
     );
+    bus.plug(Place::Files, files_registers);
     let notify = |place: Place, queue: usize, kick: &EventFd| {
         machine
             .notify(kick, GuestAddress(place.address() + QUEUE_NOTIFY), queue as u32)
@@ -181,18 +186,16 @@ fn assemble(
     let console_signal = plug(Place::Console, console::identity())?;
     let entropy_signal = plug(Place::Entropy, entropy::identity())?;
     let vsock_signal = plug(Place::Vsock, vsock::identity(GUEST_CID))?;
-    let tag = fs::Tag::new(FILES_TAG).expect("the tag is short");
     let disk_signals = disks
         .iter()
         .map(|disk| plug(disk.place(), disk.identity()))
         .collect::<Result<Vec<_>, _>>()?;
-    let files_signal = plug(Place::Files, fs::identity(tag, files::QUEUES - 1))?;
 
     for (queue, kick) in kicks.iter().enumerate() {
         notify(Place::Net, queue, kick)?;
     }
-    for queue in 0..usize::from(files::QUEUES) {
-        notify(Place::Files, queue, &files_bell)?;
+    for queue in 0..usize::from(FILES_QUEUES) {
+        notify(Place::Files, queue, files.bell())?;
     }
     for disk in &disks {
         notify(disk.place(), 0, disk.bell())?;
@@ -219,18 +222,14 @@ fn assemble(
     };
     event_loop.listener.set_nonblocking(true).map_err(setup)?;
 
-    let space = Arc::new(open_files(settings)?);
     let asked = listening(settings).map_err(setup)?;
-    let shared = Arc::clone(&space);
-    let files = Files::new(shared, memory.clone(), files_inbox, files_bell, files_signal);
-    let files = Arc::new(files.map_err(setup)?);
     // From here on: no new files but the space's own, no sockets, no programs.
     jail::enter(settings).map_err(|failure| Failure::Jail(name(), failure))?;
     let keepers = disks.into_iter().zip(disk_signals);
     let keepers = keepers.map(|(disk, signal)| disk.serve(memory.clone(), signal));
     let keepers = keepers.collect::<Result<_, _>>().map_err(setup)?;
     let runner = Runner { vcpu, bus, memory, wake: sys::fd::owned(wake), message: Vec::new() };
-    for _ in 0..files::THREADS {
+    for _ in 0..virtiofs::THREADS {
         let files = Arc::clone(&files);
         spawn("files", move || files.run()).map_err(setup)?;
     }
@@ -245,6 +244,7 @@ fn assemble(
     }
     spawn("vcpu", move || {
         let end = runner.run();
+        files.end();
         // The loop outlives this thread; if not, nobody needs to know.
         let _ = tell_end.send(end);
         let _ = bell.write(1);
@@ -255,6 +255,9 @@ fn assemble(
 
 /// The features of a device's type, as against those of its transport (virtio 1.2 2.2).
 const DEVICE_TYPE: u64 = (!0 << 50) | ((1 << 24) - 1);
+
+/// The queues of the file system device.
+const FILES_QUEUES: u16 = virtiofs::QUEUES as u16;
 
 /// The name by which the guest mounts its root.
 const FILES_TAG: &str = "root";

@@ -1,7 +1,5 @@
 //! virtio-fs (virtio 1.2 5.11): carries FUSE requests and replies as bytes.
 
-use virtio_queue::Queue;
-
 use crate::Memory;
 use crate::chain::Chain;
 use crate::mmio::{Identity, TRANSPORT_FEATURES};
@@ -54,7 +52,7 @@ pub fn identity(tag: Tag, request_queues: u16) -> Identity {
 /// at once, and share the device itself behind a lock.
 #[derive(Debug)]
 pub struct Fs {
-    /// High priority first; `None` where the driver does not use one.
+    /// High priority first; `None` where one does not run.
     queues: Vec<Option<Ring>>,
 }
 
@@ -67,6 +65,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// The queue it is of.
+    pub fn queue(&self) -> usize {
+        self.queue
+    }
+
     /// Copies the request into private memory in place of what `request` holds; once.
     pub fn read(&mut self, memory: &Memory, request: &mut Vec<u8>) {
         request.clear();
@@ -89,23 +92,19 @@ impl Call {
 }
 
 impl Fs {
-    /// The device with the queues of its activation.
-    ///
-    /// # Errors
-    /// [`Broken::Setup`] if no request queue is ready, or one that is is misplaced.
-    pub fn new(queues: Vec<Queue>, memory: &Memory) -> Result<Fs, Broken> {
-        use virtio_queue::QueueT;
-        let queues: Vec<_> = queues
-            .into_iter()
-            .map(|queue| match queue.ready() {
-                true => Ring::new(queue, REQUEST_LIMIT, memory).map(Some),
-                false => Ok(None),
-            })
-            .collect::<Result<_, _>>()?;
-        if queues.iter().skip(usize::from(FIRST_REQUEST)).all(Option::is_none) {
-            return Err(Broken::Setup);
-        }
-        Ok(Fs { queues })
+    /// A device with so many queues, of which none runs.
+    pub fn new(queues: usize) -> Fs {
+        Fs { queues: (0..queues).map(|_| None).collect() }
+    }
+
+    /// A queue runs: one of [`REQUEST_LIMIT`] in the memory of all others.
+    pub fn start(&mut self, index: usize, ring: Ring) {
+        self.queues[index] = Some(ring);
+    }
+
+    /// Takes a queue out of use, if it runs; every [`Call`] of it has been given back.
+    pub fn stop(&mut self, index: usize) -> Option<Ring> {
+        self.queues[index].take()
     }
 
     /// Takes the next request, those of high priority first; `None` if none waits, or none ever

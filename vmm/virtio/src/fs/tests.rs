@@ -3,8 +3,19 @@ use crate::driver::{Chaos, Driver, memory};
 
 fn fs(memory: &Memory) -> (Driver, Driver, Fs) {
     let (high, request) = (Driver::new(memory, 0, 8), Driver::new(memory, 1, 8));
-    let fs = Fs::new(vec![high.queue(), request.queue()], memory).unwrap();
+    let fs = running(vec![high.queue(), request.queue()], memory);
     (high, request, fs)
+}
+
+/// A device with these queues, as far as they are ready.
+fn running(queues: Vec<virtio_queue::Queue>, memory: &Memory) -> Fs {
+    let mut fs = Fs::new(queues.len());
+    for (index, queue) in queues.into_iter().enumerate() {
+        if let Ok(ring) = Ring::new(queue, REQUEST_LIMIT, memory) {
+            fs.start(index, ring);
+        }
+    }
+    fs
 }
 
 /// Answers the next request.
@@ -100,9 +111,10 @@ fn a_queue_that_is_not_there_has_no_requests() {
     let memory = memory();
     let (_, request, _) = fs(&memory);
     let unready = || virtio_queue::QueueT::new(8).unwrap();
-    let mut fs = Fs::new(vec![unready(), request.queue()], &memory).unwrap();
+    let mut fs = running(vec![unready(), request.queue()], &memory);
     assert!(fs.take(&memory).is_none() && !fs.arm(&memory));
-    assert!(Fs::new(vec![request.queue(), unready()], &memory).is_err());
+    assert!(fs.stop(0).is_none() && fs.stop(1).is_some());
+    assert!(fs.take(&memory).is_none() && !fs.arm(&memory), "none runs any more");
 }
 
 #[test]
@@ -113,8 +125,7 @@ fn whatever_a_driver_writes_the_fs_device_gives_every_chain_back() {
         for driver in &drivers {
             driver.clear();
         }
-        let queues = drivers.iter().map(Driver::queue).collect();
-        let mut fs = Fs::new(queues, &memory).unwrap();
+        let mut fs = running(drivers.iter().map(Driver::queue).collect(), &memory);
         let mut request = Vec::new();
         for (chaos, high, backwards) in rounds {
             drivers[usize::from(!high)].scribble(chaos);
