@@ -2,71 +2,82 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use cli::lab::Lab;
-use cowfs::{Config, LowerLayer};
-use tests::{Linux, ignore};
+use cli::lab::service::Service;
+use cli::lab::{Lab, Peer};
+use switch::overlay::Cipher;
+use tests::{Linux, Space, eventually, ignore, run};
 
-use crate::backend::Served;
 use crate::machine::{Image, file_system};
 
-/// The directories of a space.
-struct Place(PathBuf);
+/// A space whose files are plugged in.
+struct Plugged<'a> {
+    lab: &'a Lab,
+    space: Space<'a>,
+    /// The parent's files, which are seen inside if `is_root`.
+    lower: PathBuf,
+    upper: PathBuf,
+    socket: PathBuf,
+    plug: Service,
+}
 
-impl Place {
-    fn new(lab: &Lab) -> Place {
-        let place = Place(lab.a.directory.join("space"));
-        for name in ["lower", "upper", "work"] {
-            fs::create_dir_all(place.at(name)).unwrap();
-        }
-        place
+impl<'a> Plugged<'a> {
+    /// One over what `fill` puts into a directory of the parent, or over nothing.
+    fn new(lab: &'a Lab, fill: Option<impl FnOnce(&Path)>) -> Plugged<'a> {
+        let lower = lab.a.directory.join("lower");
+        fs::create_dir_all(&lower).unwrap();
+        let root = fill.map(|fill| {
+            fill(&lower);
+            &*lower
+        });
+        let space = Space::configure(lab, "green", Peer::B, Cipher::AesCbc256, root);
+        let (net, socket) = ("net.sock", lab.a.directory.join("files.sock"));
+        let file = space.file.to_str().unwrap();
+        let arguments = ["plug", file, "--socket", net, "--files", socket.to_str().unwrap()];
+        let mut plug = Service::start(&lab.a, "plug", lab.a.portspace(&arguments)).unwrap();
+        eventually("the space is plugged in", || {
+            plug.must_run().unwrap();
+            run(lab, &["ls"]).out.contains("awaited")
+        });
+        let upper = space.inspect()["upper"].as_str().unwrap().into();
+        Plugged { lab, space, lower, upper, socket, plug }
     }
 
-    fn at(&self, path: &str) -> PathBuf {
-        self.0.join(path)
-    }
-
-    fn write(&self, path: &str, bytes: impl AsRef<[u8]>) {
-        let path = self.at(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-
-    fn read(&self, path: &str) -> String {
-        fs::read_to_string(self.at(path)).unwrap()
-    }
-
-    /// A machine that has mounted the space over `lower` on /mnt.
-    fn boot(&self, lab: &Lab, lower: LowerLayer) -> (Linux, Served) {
-        let image = Image::build(lab).unwrap_or_else(|missing| ignore(missing));
-        let socket = self.at("files.sock");
-        let config = Config::new(vec![lower], self.at("upper"), self.at("work"));
-        let served = Served::at(&socket, config);
-        let mut linux = image.boot(lab, &file_system(&socket, "files"));
+    /// A machine that has mounted the space on /mnt.
+    fn boot(&self) -> Linux {
+        let image = Image::build(self.lab).unwrap_or_else(|missing| ignore(missing));
+        let mut linux = image.boot(self.lab, &file_system(&self.socket, "files"));
         linux.must("mkdir /mnt");
         linux.must("mount -t virtiofs files /mnt");
-        (linux, served)
+        linux
+    }
+
+    fn written(&self, path: &str) -> String {
+        fs::read_to_string(self.upper.join(path)).unwrap()
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+fn fill(lower: &Path) {
+    for directory in ["d", "many"] {
+        fs::create_dir_all(lower.join(directory)).unwrap();
     }
+    for (path, text) in [("plain", "the host's"), ("d/below", "below"), ("gone", ""), ("live", "1")]
+    {
+        fs::write(lower.join(path), text).unwrap();
+    }
+    (0..300).for_each(|number| fs::write(lower.join(format!("many/{number}")), "").unwrap());
+    fs::write(lower.join("large"), large()).unwrap();
+    symlink("d/below", lower.join("link")).unwrap();
+}
+
+fn large() -> Vec<u8> {
+    (0..3_u32 << 20).map(|n| (n.wrapping_mul(n) >> 9) as u8).collect()
 }
 
 pub(crate) fn seen(lab: &Lab) {
-    let place = Place::new(lab);
-    for (path, text) in [("plain", "the host's"), ("d/below", "below"), ("gone", ""), ("live", "1")]
-    {
-        place.write(&format!("lower/{path}"), text);
-    }
-    (0..300).for_each(|number| place.write(&format!("lower/many/{number}"), ""));
-    let large: Vec<u8> = (0..3_u32 << 20).map(|n| (n.wrapping_mul(n) >> 9) as u8).collect();
-    place.write("lower/large", &large);
-    symlink("d/below", place.at("lower/link")).unwrap();
-    let (mut linux, served) = place.boot(lab, LowerLayer::Live(place.at("lower")));
+    let mut place = Plugged::new(lab, Some(fill));
+    let mut linux = place.boot();
     let mut is = |line: &str, said: &str| assert_eq!(linux.must(line).trim(), said, "{line}");
     is("cat /mnt/plain /mnt/link", "the host'sbelow");
     is("ls /mnt/many | wc -l", "300");
@@ -86,42 +97,62 @@ pub(crate) fn seen(lab: &Lab) {
         "1",
     );
     is("cat /mnt/live", "1");
-    place.write("lower/live", "2");
-    place.write("lower/late", "later");
+    fs::write(place.lower.join("live"), "2").unwrap();
+    fs::write(place.lower.join("late"), "later").unwrap();
     is("cat /mnt/live /mnt/late", "2later");
     is(
         "df /mnt | wc -l; sync; umount /mnt; mount -t virtiofs files /mnt; cat /mnt/other",
         "2\nthe host'sinside",
     );
+    // Killed in the middle of its work; the next goes on with what was written.
+    is("exec 4>>/mnt/plain; echo more >&4; rm /mnt/copy", "");
     drop(linux);
-    served.end();
+    let mut next = place.boot();
+    assert_eq!(next.must("cat /mnt/plain; ls /mnt/copy 2>&1 | grep -c 'No such'").trim(), {
+        "the host'sinside\nmore\n1"
+    });
+    drop(next);
+    let parent = fs::read_to_string(place.lower.join("plain")).unwrap();
     assert_eq!(
-        (place.read("lower/plain"), place.read("upper/plain")),
-        ("the host's".into(), "the host'sinside\n".into())
+        (parent.as_str(), &*place.written("plain")),
+        ("the host's", "the host'sinside\nmore\n")
     );
-    assert!(fs::read(place.at("lower/large")).unwrap() == large);
+    assert!(fs::read(place.lower.join("large")).unwrap() == large());
+    commands(&mut place);
+}
+
+/// What other commands say of a space whose files are plugged in.
+fn commands(place: &mut Plugged<'_>) {
+    let (lab, name) = (place.lab, place.space.name);
+    let diff = run(lab, &["diff", name]);
+    assert!(diff.ok() && diff.out.contains("gone") && diff.out.contains("plain"), "{}", diff.out);
+    let file = place.space.file.to_str().unwrap();
+    for refused in [&["up", file][..], &["mount", name, "."], &["commit", name], &["rm", name]] {
+        let why = run(lab, refused).why();
+        assert!(why.contains("space green is plugged in at"), "{refused:?}: {why}");
+        assert!(why.contains("first: portspace stop green"), "{refused:?}: {why}");
+    }
+    let stopped = run(lab, &["stop", name]);
+    assert!(stopped.out.contains("space green is no longer plugged in at"), "{}", stopped.why());
+    eventually("plug ends with its files", || place.plug.must_run().is_err());
+    assert!(!place.socket.exists());
 }
 
 pub(crate) fn written_back(lab: &Lab) {
-    let place = Place::new(lab);
-    place.write("lower/old", "sealed");
-    let sealed = LowerLayer::Sealed { files: place.at("lower"), index: None, own: true };
-    let (mut linux, served) = place.boot(lab, sealed);
-    let before = served.requests();
-    linux.must("i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done >/mnt/lines");
-    let asked = served.requests() - before;
-    assert!(asked < 200, "{asked} requests for 2000 writes: the kernel gathers them");
-    linux.must("printf S | dd of=/mnt/old conv=notrunc");
-    linux.must("cat /mnt/lines >/tmp/lines; cmp /mnt/lines /tmp/lines");
-    let size = linux.must("stat -c %s /mnt/lines");
-    linux.must("sync");
-    let lines: String = (0..2000).map(|number| format!("line {number}\n")).collect();
-    assert_eq!(place.read("upper/lines"), lines);
-    assert_eq!(size.trim(), lines.len().to_string());
-    assert_eq!(
-        (place.read("lower/old"), place.read("upper/old")),
-        ("sealed".into(), "Sealed".into())
+    let place = Plugged::new(lab, None::<fn(&Path)>);
+    let mut linux = place.boot();
+    // Whoever writes keeps the file open until it is told: closing writes back.
+    linux.must("mkfifo /tmp/go");
+    linux.must(
+        "(i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; cat /tmp/go) >/mnt/lines &",
     );
-    drop(linux);
-    served.end();
+    let lines: String = (0..300).map(|number| format!("line {number}\n")).collect();
+    let size = format!("until [ $(stat -c %s /mnt/lines) = {} ]; do sleep 0.1; done", lines.len());
+    linux.must(&size);
+    assert_eq!(place.written("lines"), "", "the kernel gathers what is written");
+    linux.must("echo >/tmp/go; wait; printf L | dd of=/mnt/lines conv=notrunc; sync");
+    assert_eq!(place.written("lines"), lines.replacen('l', "L", 1) + "\n");
+    linux.must(
+        "cp /mnt/lines /tmp; umount /mnt; mount -t virtiofs files /mnt; cmp /mnt/lines /tmp/lines",
+    );
 }

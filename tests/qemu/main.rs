@@ -2,7 +2,6 @@
 //! switch, and sees a space's files.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod backend;
 mod files;
 mod machine;
 mod traffic;
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
             ("an unmodified QEMU is one more space, killed and plugged in again", traffic::plugged),
             ("Linux's own virtio-fs has a space's files", files::seen),
             (
-                "Linux writes back what it caches over layers that nobody changes",
+                "Linux writes back what it caches where nobody else changes anything",
                 files::written_back,
             ),
         ],

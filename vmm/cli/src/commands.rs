@@ -88,15 +88,7 @@ enum Command {
         keys: SessionKeys,
     },
     /// One more space for a machine that is not ours, such as QEMU's, until ended
-    Plug {
-        /// Its configuration (TOML)
-        file: PathBuf,
-        /// Where the machine's vhost-user front end connects
-        #[arg(long, value_name = "PATH")]
-        socket: PathBuf,
-        #[command(flatten)]
-        keys: SessionKeys,
-    },
+    Plug(plug::Options),
     /// Look at the switch
     Switch {
         #[command(subcommand)]
@@ -282,9 +274,7 @@ impl Cli {
             Command::Commit(options) => done(commit::commit(&options)),
             Command::Discard(options) => done(commit::discard(&options)),
             Command::Bare { file, keys } => done(bare::bare(&file, keys.session_keys.as_deref())),
-            Command::Plug { file, socket, keys } => {
-                done(plug::plug(&file, &socket, keys.session_keys.as_deref()))
-            }
+            Command::Plug(options) => done(plug::plug(&options)),
             Command::Switch { what } => done(match what {
                 SwitchCommand::Status(form) => switch::status(form.json),
                 SwitchCommand::Metrics => switch::metrics(),

@@ -43,7 +43,7 @@ impl OwnFiles {
             .or_fail(|| "the configuration cannot be used".to_owned())?;
         // Nothing of what is bound is the space's own, wherever that has gone.
         let files = Files { binds: Vec::new(), ..files.files };
-        if !locks::is_held(&paths.lock())? && spaces.noted_mount(name)?.is_none() {
+        if !locks::is_held(&paths.lock())? && spaces.noted(name)?.is_none() {
             settle(&spaces.paths, &paths)?;
         }
         let lineage = Lineage::read(&spaces.paths, &paths)?;

@@ -104,7 +104,7 @@ impl Spaces {
         let control = Control::of(&paths)?;
         paths::own(&paths.runtime)?;
         let lock = lock(&name, &paths)?;
-        self.must_not_be_mounted(&name)?;
+        self.must_not_be_shown(&name)?;
         // The lock is ours: whatever else is there was left by a killed process.
         clear(&paths);
         let is_new = !paths.state.exists();
@@ -208,7 +208,7 @@ impl Spaces {
             let sentence = format!("space {name} is running; first: portspace stop {name}");
             return Err(Failure::new(sentence));
         }
-        self.must_not_be_mounted(name)?;
+        self.must_not_be_shown(name)?;
         if !paths.state.exists() && !paths.runtime.exists() {
             return Err(not_running(name, &paths));
         }
@@ -230,9 +230,9 @@ impl Spaces {
         self.sweep_layers()
     }
 
-    fn must_not_be_mounted(&self, name: &SpaceName) -> Outcome<()> {
-        match self.noted_mount(name)? {
-            Some(note) => Err(mounting::is_mounted(name, Some(&note))),
+    fn must_not_be_shown(&self, name: &SpaceName) -> Outcome<()> {
+        match self.noted(name)? {
+            Some(note) => Err(mounting::is_shown(name, Some(&note))),
             None => Ok(()),
         }
     }

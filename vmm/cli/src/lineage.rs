@@ -227,7 +227,7 @@ impl Spaces {
 
     /// The parent's chain with all it has written so far.
     fn sealed(&self, name: &SpaceName, paths: &SpacePaths) -> Outcome<Lineage> {
-        let mount = self.noted_mount(name)?;
+        let mount = self.noted(name)?;
         let is_served = locks::is_held(&paths.lock())? || mount.is_some();
         let _stopped = if is_served { None } else { Some(self.stopped(name, paths)?) };
         if !is_served {
@@ -239,7 +239,10 @@ impl Spaces {
         };
         lineage.write(paths).or_fail(|| format!("cannot write {}", paths.lineage().display()))?;
         match is_served {
-            true => seal::seal_served(&self.paths, name, paths, mount.map(|note| note.directory)),
+            true => {
+                let mounted = mount.as_ref().and_then(|note| note.at.directory());
+                seal::seal_served(&self.paths, name, paths, mounted)
+            }
             false => seal::seal(&self.paths, name, paths, lineage),
         }
     }
@@ -250,11 +253,11 @@ impl Spaces {
         let vm = locks::take(&paths.lock())?.ok_or_else(|| {
             Failure::new(format!("space {name} is running; first: portspace stop {name}"))
         })?;
-        if let Some(note) = self.noted_mount(name)? {
-            return Err(mounting::is_mounted(name, Some(&note)));
+        if let Some(note) = self.noted(name)? {
+            return Err(mounting::is_shown(name, Some(&note)));
         }
         let mount = locks::take(&paths.mount_lock())?;
-        Ok([vm, mount.ok_or_else(|| mounting::is_mounted(name, None))?])
+        Ok([vm, mount.ok_or_else(|| mounting::is_shown(name, None))?])
     }
 
     /// Removes the layers that are in no chain any more.

@@ -1,14 +1,16 @@
-//! Mounts of spaces' files on the host: made, found, ended.
+//! Spaces' files shown to another kernel than a space's own: mounted on the host, or plugged into
+//! a foreign machine; begun, found, ended.
 //!
-//! A mount process has the files and the connection to the kernel; whoever mounts or
-//! unmounts is a command outside of its jail.
+//! A mount process has the files and what leads to the kernel; whoever mounts, unmounts or
+//! listens is a command outside of its jail.
 
+use std::fmt;
 use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mount::{Settings, Stage};
+use mount::{Host, Kernel, Settings, Stage};
 use serde::{Deserialize, Serialize};
 use sys::fuse;
 use sys::seqpacket::{Connection, Incoming};
@@ -30,15 +32,46 @@ const END_PATIENCE: Duration = Duration::from_secs(3);
 /// How far the kernel reads ahead, KiB: as much as one request carries.
 const READ_AHEAD_KIB: u32 = 1024;
 
-/// What `mount` wrote down.
+/// What is written down about a mount process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Note {
-    /// Where it is mounted.
-    pub(crate) directory: PathBuf,
-    /// The mount's device number, `MAJOR:MINOR`, once it is served.
-    device: Option<String>,
+    /// Where the files are shown.
+    pub(crate) at: Shown,
     /// The mount process.
     pub(crate) pid: u32,
+}
+
+/// Where a space's files are shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Shown {
+    /// On this host.
+    Mounted {
+        /// The directory that is mounted on.
+        directory: PathBuf,
+        /// The mount's device number, `MAJOR:MINOR`, once it is served.
+        device: Option<String>,
+    },
+    /// In a foreign machine that connects to this socket.
+    Plugged(PathBuf),
+}
+
+impl Shown {
+    /// The directory that is mounted on.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Shown::Mounted { directory, .. } => Some(directory),
+            Shown::Plugged(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shown::Mounted { directory, .. } => write!(f, "mounted on {}", directory.display()),
+            Shown::Plugged(socket) => write!(f, "plugged in at {}", socket.display()),
+        }
+    }
 }
 
 /// How to mount.
@@ -52,11 +85,11 @@ pub(crate) struct How {
     pub(crate) ends_with_us: bool,
 }
 
-/// A mount that was made.
+/// A mount process that serves.
 #[derive(Debug)]
-pub(crate) struct Mount {
+pub(crate) struct Server {
     pub(crate) note: Note,
-    pub(crate) server: Background,
+    pub(crate) process: Background,
 }
 
 impl Spaces {
@@ -72,13 +105,53 @@ impl Spaces {
         file: Option<&Path>,
         directory: &Path,
         how: How,
-    ) -> Outcome<Mount> {
+    ) -> Outcome<Server> {
+        let directory = &checked(directory)?;
+        let start = |seen, paths: &SpacePaths, lock| {
+            let mounts = fuse::mounts().or_fail(no_table)?.into_iter();
+            let hidden = mounts.map(|mounted| mounted.directory).chain([directory.clone()]);
+            let How { threads, frugal, ends_with_us } = how;
+            let host = Host { hidden: hidden.collect(), threads, frugal };
+            let settings = settings(&files.name, seen, paths, Kernel::Host(host))?;
+            Starting::begin(&settings, lock, paths, ends_with_us)?.mount(directory)
+        };
+        self.show("mount", files, file, start)
+    }
+
+    /// Shows a space's files to the machines that connect to `listener`, at `socket`, for as long
+    /// as this process lives.
+    ///
+    /// # Errors
+    /// As [`Self::mount`].
+    pub(crate) fn plug_files(
+        &self,
+        files: &FilesConfig,
+        file: &Path,
+        listener: BorrowedFd<'_>,
+        socket: &Path,
+    ) -> Outcome<Server> {
+        let start = |seen, paths: &SpacePaths, lock| {
+            let settings = settings(&files.name, seen, paths, Kernel::Machine)?;
+            let starting = Starting::begin(&settings, lock, paths, true)?;
+            starting.serve(listener, Shown::Plugged(socket.to_owned()))
+        };
+        self.show("show the files of", files, Some(file), start)
+    }
+
+    /// Has `start` begin a mount process with what the space sees and with the lock that the process
+    /// is to hold; if that fails, nothing of it stays.
+    fn show(
+        &self,
+        doing: &str,
+        files: &FilesConfig,
+        file: Option<&Path>,
+        start: impl FnOnce(cowfs::Settings, &SpacePaths, File) -> Outcome<Server>,
+    ) -> Outcome<Server> {
         let name = &files.name;
         let paths = self.paths.space(name);
         if let Some(root) = &files.files.root {
             check_root(root)?;
         }
-        let directory = checked(directory)?;
         paths::own(&paths.runtime)?;
         await_note(&paths)?;
         if let Ok(note) = read_note(&paths)
@@ -88,7 +161,7 @@ impl Spaces {
             locks::is_freed(&paths.mount_lock(), END_PATIENCE)?;
         }
         let lock = locks::take(&paths.mount_lock())?;
-        let lock = lock.ok_or_else(|| is_mounted(name, read_note(&paths).ok().as_ref()))?;
+        let lock = lock.ok_or_else(|| is_shown(name, read_note(&paths).ok().as_ref()))?;
         // One that is left of a killed process must not be taken for that of the next.
         let _ = fs::remove_file(paths.mount_note());
         if locks::is_held(&paths.lock())? {
@@ -97,16 +170,16 @@ impl Spaces {
             )));
         }
         let is_new = !paths.state.exists();
-        let made = (|| {
+        let started = (|| {
             if let Some(file) = file {
                 paths.keep(file)?;
             }
             let lineage = self.lineage(name, files.parent.as_ref())?;
             seen::give(&paths, &files.files)?;
             let seen = seen::settings(&self.paths, &paths, &files.files, Some(&lineage))?;
-            start(name, seen, &paths, lock, &directory, how)
+            start(seen, &paths, lock)
         })();
-        if made.is_err() {
+        if started.is_err() {
             let _ = fs::remove_file(paths.mount_note());
             let _ = fs::remove_file(paths.mount_lock());
             if is_new {
@@ -116,23 +189,24 @@ impl Spaces {
                 let _ = self.sweep_layers();
             }
         }
-        made.or_fail(|| format!("cannot mount space {name}"))
+        started.or_fail(|| format!("cannot {doing} space {name}"))
     }
 
-    /// The space's mount, if there is one once the note of a process that was just started is there.
+    /// Where the space's files are shown, if anywhere, once the note of a process that was just
+    /// started is there.
     ///
     /// # Errors
-    /// As [`Self::mounted`].
-    pub(crate) fn noted_mount(&self, name: &SpaceName) -> Outcome<Option<Note>> {
+    /// As [`Self::shown`].
+    pub(crate) fn noted(&self, name: &SpaceName) -> Outcome<Option<Note>> {
         await_note(&self.paths.space(name))?;
-        self.mounted(name)
+        self.shown(name)
     }
 
-    /// The space's mount, if there is one at this moment, served or not.
+    /// Where the space's files are shown at this moment, if anywhere, served or not.
     ///
     /// # Errors
     /// The runtime directory or /proc cannot be read.
-    pub(crate) fn mounted(&self, name: &SpaceName) -> Outcome<Option<Note>> {
+    pub(crate) fn shown(&self, name: &SpaceName) -> Outcome<Option<Note>> {
         let paths = self.paths.space(name);
         if !paths.mount_note().exists() {
             return Ok(None);
@@ -142,18 +216,25 @@ impl Spaces {
         Ok((is_served || is_seen(&note, is_served)?).then_some(note))
     }
 
-    /// Ends the space's mount; who still uses its files gets errors from then on.
+    /// Ends what shows the space's files; who still uses them gets errors from then on.
     ///
     /// # Errors
     /// It cannot be unmounted, or its process not be ended.
-    pub(crate) fn unmount(&self, name: &SpaceName, note: &Note) -> Outcome<()> {
+    pub(crate) fn hide(&self, name: &SpaceName, note: &Note) -> Outcome<()> {
         let paths = self.paths.space(name);
-        let failed = || format!("the mount of space {name} cannot be ended");
+        let failed = || format!("space {name} is still {}", note.at);
         let lock = paths.mount_lock();
-        if is_seen(note, locks::is_held(&lock)?)? {
-            fuse::unmount(&note.directory).or_fail(failed)?;
-        }
-        if !locks::is_freed(&lock, END_PATIENCE)? {
+        let patience = match note.at.directory() {
+            Some(directory) => {
+                if is_seen(note, locks::is_held(&lock)?)? {
+                    fuse::unmount(directory).or_fail(failed)?;
+                }
+                END_PATIENCE
+            }
+            // Nobody else tells it to end, and what it has answered is kept.
+            None => Duration::ZERO,
+        };
+        if !locks::is_freed(&lock, patience)? {
             locks::kill_holder(&lock, note.pid)?;
             if !locks::is_freed(&lock, END_PATIENCE)? {
                 let why = format!(
@@ -169,11 +250,10 @@ impl Spaces {
     }
 }
 
-/// The sentence that refuses what a mount stands against.
-pub(crate) fn is_mounted(name: &SpaceName, note: Option<&Note>) -> Failure {
-    let place = note.map(|note| format!(" on {}", note.directory.display()));
-    let place = place.unwrap_or_default();
-    Failure::new(format!("space {name} is mounted{place}; first: portspace stop {name}"))
+/// The sentence that refuses what a mount, or a machine, stands against.
+pub(crate) fn is_shown(name: &SpaceName, note: Option<&Note>) -> Failure {
+    let at = note.map_or_else(|| "shown elsewhere".to_owned(), |note| note.at.to_string());
+    Failure::new(format!("space {name} is {at}; first: portspace stop {name}"))
 }
 
 /// How this user ends a mount.
@@ -204,12 +284,12 @@ fn await_note(paths: &SpacePaths) -> Outcome<()> {
 ///
 /// The number of one whose process is gone may be another's by now; but that one answers.
 fn is_seen(note: &Note, is_served: bool) -> Outcome<bool> {
-    let found = at(&note.directory)?;
-    let is_it = |mounted: &fuse::Mounted| {
-        note.device.as_ref().is_none_or(|device| *device == mounted.device)
-    };
+    let Shown::Mounted { directory, device } = &note.at else { return Ok(is_served) };
+    let found = at(directory)?;
+    let is_it =
+        |mounted: &fuse::Mounted| device.as_ref().is_none_or(|device| *device == mounted.device);
     let is_it = found.as_ref().is_some_and(is_it);
-    Ok(is_it && (is_served || fs::metadata(&note.directory).is_err()))
+    Ok(is_it && (is_served || fs::metadata(directory).is_err()))
 }
 
 fn at(directory: &Path) -> Outcome<Option<fuse::Mounted>> {
@@ -262,70 +342,80 @@ fn checked(directory: &Path) -> Outcome<PathBuf> {
     Ok(absolute)
 }
 
-/// Starts the mount process, mounts, and waits until it serves.
-fn start(
+fn settings(
     name: &SpaceName,
     files: cowfs::Settings,
     paths: &SpacePaths,
-    lock: File,
-    directory: &Path,
-    how: How,
-) -> Outcome<Mount> {
-    let mounts = fuse::mounts().or_fail(no_table)?.into_iter().map(|mounted| mounted.directory);
-    let settings = Settings {
-        name: name.to_string(),
-        files,
-        seal: Some(paths.seal_socket()?),
-        hidden: mounts.chain([directory.to_owned()]).collect(),
-        threads: how.threads,
-        frugal: how.frugal,
-    };
-    let settings = serde_json::to_string(&settings).expect("settings are JSON");
-    let (ours, theirs) = Connection::pair().or_fail(no_word)?;
-    let given = Given {
-        input: Some(OwnedFd::from(theirs)),
-        output: Some(OwnedFd::from(lock)),
-        ends_with_us: how.ends_with_us,
-    };
-    let arguments = ["mount-process", &settings];
-    let mut server = Background::start("the mount process", &arguments, given, &paths.mount_log())?;
-    server.wait_until(PATIENCE, || has_said(&ours, Stage::Opened))?;
-    let device = fuse::mount(directory).map_err(Failure::from_error);
-    let device = device.inspect_err(|_| server.end())?;
-    let served = serve(paths, directory, device, &ours, &mut server);
-    match served {
-        Ok(note) => {
-            // Only root may; without it the kernel reads ahead less.
-            let _ = fuse::read_ahead(directory, READ_AHEAD_KIB);
-            Ok(Mount { note, server })
-        }
-        Err(failure) => {
-            let _ = fuse::unmount(directory);
-            server.end();
-            Err(failure)
-        }
-    }
+    to: Kernel,
+) -> Outcome<Settings> {
+    Ok(Settings { name: name.to_string(), files, seal: Some(paths.seal_socket()?), to })
 }
 
-/// Hands the connection to the kernel over to the mount process, and waits until it serves.
-fn serve(
-    paths: &SpacePaths,
-    directory: &Path,
-    device: fuse::Device,
-    command: &Connection,
-    server: &mut Background,
-) -> Outcome<Note> {
-    let mut note = Note { directory: directory.to_owned(), device: None, pid: server.id() };
-    // Should this command be killed, the mount is found nevertheless.
-    write_note(paths, &note)?;
-    let sent = command.send(&[0], &[device.as_fd()]);
-    // From here on it is the mount process's alone: it ends with it.
-    drop(device);
-    sent.or_fail(no_word)?;
-    server.wait_until(PATIENCE, || has_said(command, Stage::Served))?;
-    note.device = at(directory)?.map(|mounted| mounted.device);
-    write_note(paths, &note)?;
-    Ok(note)
+/// A mount process that has opened its files and serves nobody yet.
+struct Starting<'a> {
+    paths: &'a SpacePaths,
+    process: Background,
+    command: Connection,
+}
+
+impl<'a> Starting<'a> {
+    fn begin(
+        settings: &Settings,
+        lock: File,
+        paths: &'a SpacePaths,
+        ends_with_us: bool,
+    ) -> Outcome<Starting<'a>> {
+        let settings = serde_json::to_string(settings).expect("settings are JSON");
+        let (command, theirs) = Connection::pair().or_fail(no_word)?;
+        let input = Some(OwnedFd::from(theirs));
+        let given = Given { input, output: Some(OwnedFd::from(lock)), ends_with_us };
+        let arguments = ["mount-process", &settings];
+        let log = paths.mount_log();
+        let mut process = Background::start("the mount process", &arguments, given, &log)?;
+        process.wait_until(PATIENCE, || has_said(&command, Stage::Opened))?;
+        Ok(Starting { paths, process, command })
+    }
+
+    /// Mounts, and waits until it is served.
+    fn mount(mut self, directory: &Path) -> Outcome<Server> {
+        let device = fuse::mount(directory).map_err(Failure::from_error);
+        let device = device.inspect_err(|_| self.process.end())?;
+        let paths = self.paths;
+        let mounted = |device| Shown::Mounted { directory: directory.to_owned(), device };
+        let noted = self.serve(device, mounted(None)).and_then(|mut server| {
+            server.note.at = mounted(at(directory)?.map(|mounted| mounted.device));
+            write_note(paths, &server.note).inspect_err(|_| server.process.end())?;
+            Ok(server)
+        });
+        match &noted {
+            // Only root may; without it the kernel reads ahead less.
+            Ok(_) => drop(fuse::read_ahead(directory, READ_AHEAD_KIB)),
+            Err(_) => drop(fuse::unmount(directory)),
+        }
+        noted
+    }
+
+    /// Hands what leads to the kernel over, and waits until that is served.
+    fn serve(self, kernel: impl AsFd, at: Shown) -> Outcome<Server> {
+        let Starting { paths, mut process, command } = self;
+        let note = Note { at, pid: process.id() };
+        let served = (|| {
+            // Should this command be killed, what is shown is found nevertheless.
+            write_note(paths, &note)?;
+            let sent = command.send(&[0], &[kernel.as_fd()]);
+            // From here on a mount is the mount process's alone: it ends with it.
+            drop(kernel);
+            sent.or_fail(no_word)?;
+            process.wait_until(PATIENCE, || has_said(&command, Stage::Served))
+        })();
+        match served {
+            Ok(()) => Ok(Server { note, process }),
+            Err(failure) => {
+                process.end();
+                Err(failure)
+            }
+        }
+    }
 }
 
 fn write_note(paths: &SpacePaths, note: &Note) -> Outcome<()> {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use crate::failure::{Failure, Outcome, While};
 
 /// What a background process gets instead of standard input and output.
@@ -62,6 +64,15 @@ impl Background {
     /// The process's id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What becomes readable with the process's end.
+    ///
+    /// # Errors
+    /// The machine is out of descriptors.
+    pub(crate) fn watch(&self) -> rustix::io::Result<OwnedFd> {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        pidfd_open(pid.ok_or(rustix::io::Errno::SRCH)?, PidfdFlags::empty())
     }
 
     /// Asks `ready` until it has an answer, the process ends, or `patience` is over.

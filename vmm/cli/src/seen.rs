@@ -61,8 +61,12 @@ pub(crate) fn settings(
     let given = given.exists().then_some(LowerLayer::Given(given));
     let [own, others] = lineage.map_or_else(Default::default, |lineage| lineage.sealed(all));
     // What the space wrote comes before what it was given; what others wrote does not.
-    let lowers = own.into_iter().chain(given).chain(others).chain([LowerLayer::Live(root)]);
-    let lowers = lowers.collect();
+    let lowest = match files.root {
+        Some(_) => LowerLayer::Live(root),
+        // Nobody changes nothing.
+        None => LowerLayer::Sealed { files: root, index: None, own: true },
+    };
+    let lowers = own.into_iter().chain(given).chain(others).chain([lowest]).collect();
     let quota = files.quota;
     let sealing = lineage.map(|lineage| (paths.room(), lineage.home(all)));
     Ok(Settings {

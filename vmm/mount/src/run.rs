@@ -1,7 +1,9 @@
 //! Puts a mount process together and runs it to its end.
 
 use std::io::{Error, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use cowfs::{Backing, Config, FileSpace, Limits, View};
@@ -11,9 +13,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sys::fuse::Device;
 use sys::seqpacket::{Connection, Incoming, Listener};
 
-use crate::Settings;
 use crate::awake::Awake;
-use crate::serve::{self, Asked};
+use crate::machine::{self, Machines};
+use crate::{Host, Kernel, Settings, host};
 
 /// Why a mount process did not start or ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +29,8 @@ pub enum Failure {
     /// Descriptors or threads.
     #[error("space {0} cannot set itself up; the machine is out of descriptors or threads")]
     Setup(String, #[source] Error),
-    /// The kernel, while serving.
-    #[error("the mount of space {0} ended: the kernel does not go on with it")]
+    /// The kernel, or what waits for machines, while serving.
+    #[error("the files of space {0} are shown no longer: the kernel does not go on with them")]
     Kernel(String, #[source] Error),
 }
 
@@ -36,56 +38,90 @@ pub enum Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
-    /// The files are open and locked: it wants the connection to the kernel.
+    /// The files are open and locked: it wants the connection to the kernel, or the socket at which
+    /// machines connect.
     Opened = 1,
-    /// The mount can be used.
+    /// The files can be used.
     Served = 2,
 }
 
 /// Serves until unmounted (`Ok`) or until it fails.
 ///
-/// `command` is told each [`Stage`] and sends the connection to the kernel in between; if it goes
+/// `command` is told each [`Stage`] and sends what leads to the kernel in between; if it goes
 /// away instead, this ends.
 ///
 /// # Errors
 /// [`Failure`] with the cause and what to do.
 pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
     let setup = |error| Failure::Setup(settings.name.clone(), error);
+    let jailed = |failure| Failure::Jail(settings.name.clone(), failure);
     let passing = Arc::new(OnceLock::new());
-    let space = open(settings, &passing)?;
+    let space = FileSpace::open(config(settings, &passing))
+        .map_err(|failure| Failure::Files(settings.name.clone(), failure))?;
     // Built before anything is mounted: the mount may cover a lower's own name.
-    let jail = built(settings).map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
+    let jail = built(settings).map_err(jailed)?;
     command.send(&[Stage::Opened as u8], &[]).map_err(setup)?;
-    let Some(device) = received(&command).map_err(setup)? else { return Ok(()) };
-    let teller = device.try_clone().map_err(setup)?;
-    if let Ok(device) = device.try_clone() {
-        passing.get_or_init(|| device);
-    }
+    let Some(kernel) = received(&command).map_err(setup)? else { return Ok(()) };
     let asked = listening(settings).map_err(setup)?;
-    let devices = clones(device, settings.threads);
-    let awake = if settings.frugal { None } else { Awake::open() };
-    jail.enter().map_err(|failure| Failure::Jail(settings.name.clone(), failure))?;
-    abort_on_panic();
+    let enter = || {
+        jail.enter().map_err(jailed)?;
+        abort_on_panic();
+        Ok(())
+    };
     let served = || {
-        // The command may have given up: the mount is there nevertheless.
+        // The command may have given up: the files are there nevertheless.
         let _ = command.send(&[Stage::Served as u8], &[]);
         drop(command);
     };
-    serve::serve(space, devices, teller, asked, awake, served)
-        .map_err(|error| Failure::Kernel(settings.name.clone(), error))
+    let end = match &settings.to {
+        Kernel::Host(Host { threads, frugal, .. }) => {
+            let device = Device::from_fd(kernel);
+            let teller = device.try_clone().map_err(setup)?;
+            if let Ok(device) = device.try_clone() {
+                passing.get_or_init(|| device);
+            }
+            let devices = clones(device, *threads);
+            let awake = if *frugal { None } else { Awake::open() };
+            enter()?;
+            host::serve(space, devices, teller, asked, awake, served)
+        }
+        Kernel::Machine => {
+            let machines = Machines::new(space).map_err(setup)?;
+            enter()?;
+            machines.serve(UnixListener::from(kernel), asked, served)
+        }
+    };
+    end.map_err(|error| Failure::Kernel(settings.name.clone(), error))
 }
 
-fn open(settings: &Settings, passing: &Arc<OnceLock<Device>>) -> Result<FileSpace, Failure> {
-    let config = Config {
-        view: View::Host,
-        hidden: settings.hidden.clone(),
-        notify: true,
-        // Only root may hand files to the kernel.
-        backing: rustix::process::geteuid().is_root().then(|| backing(passing)),
-        limits: limits(descriptors()),
-        ..settings.files.config()
-    };
-    FileSpace::open(config).map_err(|failure| Failure::Files(settings.name.clone(), failure))
+/// Who is asked to hold the files still, and what is moved meanwhile.
+pub(crate) struct Asked {
+    listener: Listener,
+    upper: PathBuf,
+    next: PathBuf,
+}
+
+impl Asked {
+    /// Answers until the space can be served no further.
+    pub(crate) fn serve(&self, space: &FileSpace) -> Error {
+        seal::serve(&self.listener, space, &self.upper, &self.next)
+    }
+}
+
+fn config(settings: &Settings, passing: &Arc<OnceLock<Device>>) -> Config {
+    let limits = limits(descriptors());
+    match &settings.to {
+        Kernel::Host(Host { hidden, .. }) => Config {
+            view: View::Host,
+            hidden: hidden.clone(),
+            notify: true,
+            // Only root may hand files to the kernel.
+            backing: rustix::process::geteuid().is_root().then(|| backing(passing)),
+            limits,
+            ..settings.files.config()
+        },
+        Kernel::Machine => Config { limits, ..settings.files.config() },
+    }
 }
 
 /// Files of the upper are the kernel's to read and write, once there is a connection to it.
@@ -123,12 +159,18 @@ fn limits(descriptors: usize) -> Limits {
 }
 
 fn built(settings: &Settings) -> Result<Jail, JailFailure> {
+    let (run_outside, calls, orders) = match settings.to {
+        Kernel::Host(_) => {
+            (true, &[][..], [(libc::SYS_ioctl, &sys::fuse::IOCTLS[..]), FCNTL_ORDERS])
+        }
+        Kernel::Machine => (false, machine::CALLS, machine::ORDERS),
+    };
     Jail::new(&Inside {
         read: &settings.files.read(),
         written: &settings.files.written(),
-        run_outside: true,
-        calls: &[OWN_CALLS, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
-        orders: &[(libc::SYS_ioctl, &sys::fuse::IOCTLS), FCNTL_ORDERS],
+        run_outside,
+        calls: &[OWN_CALLS, calls, DESCRIPTOR_CALLS, FILE_CALLS, PROCESS_CALLS],
+        orders: &orders,
     })
 }
 
@@ -146,8 +188,8 @@ fn listening(settings: &Settings) -> Result<Option<Asked>, Error> {
     Ok(Some(Asked { listener, upper: settings.files.upper.clone(), next: room.join("next") }))
 }
 
-/// The connection to the kernel, or `None` if the command has given up.
-fn received(command: &Connection) -> Result<Option<Device>, Error> {
+/// What leads to the kernel, or `None` if the command has given up.
+fn received(command: &Connection) -> Result<Option<OwnedFd>, Error> {
     let mut buffer = [0; 1];
     loop {
         let fd = command.as_fd();
@@ -156,7 +198,7 @@ fn received(command: &Connection) -> Result<Option<Device>, Error> {
             Err(errno) => return Err(errno.into()),
         }
         match command.receive(&mut buffer)? {
-            Incoming::Message(_, mut fds) => return Ok(fds.pop().map(Device::from_fd)),
+            Incoming::Message(_, mut fds) => return Ok(fds.pop()),
             Incoming::Nothing => {}
             Incoming::Closed => return Ok(None),
             Incoming::TooLong => return Err(ErrorKind::InvalidData.into()),

@@ -57,7 +57,7 @@ pub fn serve(listener: &Listener, space: &FileSpace, upper: &Path, next: &Path) 
         let connection = match wait(listener, None).and_then(|_| listener.accept()) {
             Ok(Some(connection)) => connection,
             Ok(None) => continue,
-            Err(error) if is_shortage(&error) => {
+            Err(error) if sys::fd::is_shortage(&error) => {
                 // Files are served on; the command waits until there is a descriptor for it.
                 let _ = poll(&mut [], Some(&SHORTAGE));
                 continue;
@@ -68,13 +68,6 @@ pub fn serve(listener: &Listener, space: &FileSpace, upper: &Path, next: &Path) 
             return error;
         }
     }
-}
-
-/// Whether it is the process or the machine that has too many descriptors open, for now.
-fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| shortages.contains(&errno))
 }
 
 /// Answers one command.

@@ -14,7 +14,7 @@ use crate::files::{self, OwnFiles};
 use crate::lifecycle::Spaces;
 use crate::lineage::Lineage;
 use crate::locks;
-use crate::mounting::is_mounted;
+use crate::mounting::is_shown;
 use crate::progress::Progress;
 use crate::table::count;
 
@@ -155,8 +155,8 @@ fn taken(spaces: &Spaces, files: &OwnFiles) -> Outcome<(OwnLayer, Comparison)> {
             "space {name} is running, and what runs inside has its files; first: portspace stop {name}"
         )));
     }
-    if let Some(note) = spaces.noted_mount(name)? {
-        return Err(is_mounted(name, Some(&note)));
+    if let Some(note) = spaces.noted(name)? {
+        return Err(is_shown(name, Some(&note)));
     }
     let failed = || format!("the own files of space {name} cannot be opened");
     let own = files.config.take().or_fail(failed)?;

@@ -94,6 +94,9 @@ fn show_entry(entry: &Entry) {
     if let Some(directory) = &entry.mounted {
         say!("mounted  {}", directory.display());
     }
+    if let Some(socket) = &entry.plugged {
+        say!("plugged  {}", socket.display());
+    }
     if let Some(parent) = &entry.parent {
         say!("parent   space {parent}");
     }

@@ -12,6 +12,7 @@ use crate::failure::Outcome;
 use crate::lifecycle::{self, Spaces};
 use crate::lineage::{Layer, Lineage};
 use crate::link;
+use crate::mounting::Shown;
 
 /// One space, as listings show it.
 #[derive(Debug, Serialize)]
@@ -32,6 +33,8 @@ pub(super) struct Entry {
     pub(super) vm: Option<Status>,
     /// Where its files are mounted.
     pub(super) mounted: Option<PathBuf>,
+    /// Where a foreign machine connects for its files.
+    pub(super) plugged: Option<PathBuf>,
     /// Why it ended, if nobody stopped it.
     pub(super) ended: Option<String>,
     /// Where its own files and its log are, if it has a machine of ours.
@@ -44,9 +47,16 @@ pub(super) fn ls(json: bool) -> Outcome<()> {
     let spaces = Spaces::open()?;
     let names = spaces.paths.spaces()?;
     let mut entries: Vec<Entry> = names.iter().map(|name| entry(&spaces, name)).collect();
-    entries.extend(
-        link::overview(&spaces.paths).iter().flat_map(|status| &status.spaces).filter_map(plugged),
-    );
+    let overview = link::overview(&spaces.paths);
+    for plugged in overview.iter().flat_map(|status| &status.spaces).filter_map(plugged) {
+        match entries.iter_mut().find(|entry| entry.name == plugged.name) {
+            // Its files are known here, its machine to the switch.
+            Some(Entry { state, address, peer, .. }) => {
+                (*state, *address, *peer) = (plugged.state, plugged.address, plugged.peer);
+            }
+            None => entries.push(plugged),
+        }
+    }
     if json {
         return print_json(&entries);
     }
@@ -98,9 +108,14 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
     let paths = spaces.paths.space(name);
     let running = spaces.running(name).ok();
     let vm = running.as_ref().and_then(|running| running.control.status().ok());
-    let mounted = spaces.mounted(name).ok().flatten().map(|note| note.directory);
+    let (mounted, plugged) = match spaces.shown(name).ok().flatten().map(|note| note.at) {
+        Some(Shown::Mounted { directory, .. }) => (Some(directory), None),
+        Some(Shown::Plugged(socket)) => (None, Some(socket)),
+        None => (None, None),
+    };
     let state = match (&running, &vm) {
         (None, _) if mounted.is_some() => "mounted",
+        (None, _) if plugged.is_some() => "plugged",
         (None, _) => "stopped",
         (Some(_), Some(vm)) if vm.ready => "running",
         (Some(_), _) => "starting",
@@ -122,6 +137,7 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         file: note.map(|note| note.file),
         vm,
         mounted,
+        plugged,
         ended,
         upper: Some(paths.upper()),
         log: Some(paths.log()),
@@ -148,6 +164,7 @@ fn plugged(space: &SpaceStatus) -> Option<Entry> {
         memory_bytes: None,
         vm: None,
         mounted: None,
+        plugged: None,
         ended: None,
         upper: None,
         log: None,

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sys::signal::Termination;
 
 use crate::config::{FilesConfig, SpaceName};
 use crate::failure::{Failure, Outcome, While};
 use crate::lifecycle::Spaces;
-use crate::mounting::{How, Mount, ending};
+use crate::mounting::{How, Server, ending};
 
 /// What `portspace mount` is told.
 #[derive(Args)]
@@ -48,18 +47,15 @@ pub(super) fn mount(options: &Options) -> Outcome<()> {
     };
     let Options { threads, frugal, .. } = *options;
     let how = How { threads, frugal, ends_with_us: options.foreground };
-    let mount = spaces.mount(&files, file.as_deref(), &options.directory, how)?;
-    let (name, directory) = (&files.name, &mount.note.directory);
+    let server = spaces.mount(&files, file.as_deref(), &options.directory, how)?;
+    let (name, at) = (&files.name, &server.note.at);
     let Some(termination) = termination else {
-        say!(
-            "space {name} is mounted on {}; end it with: {}",
-            directory.display(),
-            ending(directory)
-        );
+        let ending = at.directory().map(ending).unwrap_or_default();
+        say!("space {name} is {at}; end it with: {ending}");
         return Ok(());
     };
-    say!("space {name} is mounted on {}; Ctrl-C ends it", directory.display());
-    stay(&spaces, name, mount, &termination)
+    say!("space {name} is {at}; Ctrl-C ends it");
+    stay(&spaces, name, server, &termination)
 }
 
 /// What the space's files are, and the file that says so if it is not the space's own copy.
@@ -83,22 +79,21 @@ fn configuration(spaces: &Spaces, space: &str) -> Outcome<(FilesConfig, Option<P
 fn stay(
     spaces: &Spaces,
     name: &SpaceName,
-    mut mount: Mount,
+    mut server: Server,
     termination: &Termination,
 ) -> Outcome<()> {
     let failed = || format!("cannot wait for the end of the mount of {name}");
-    if is_interrupted(mount.server.id(), termination).or_fail(failed)? {
-        spaces.unmount(name, &mount.note)?;
+    if is_interrupted(&server, termination).or_fail(failed)? {
+        spaces.hide(name, &server.note)?;
         eprintln!("space {name} is unmounted");
         return Ok(());
     }
-    mount.server.wait()
+    server.process.wait()
 }
 
 /// Waits for a signal, or for the end of the process; true if it was a signal.
-fn is_interrupted(pid: u32, termination: &Termination) -> rustix::io::Result<bool> {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
+fn is_interrupted(server: &Server, termination: &Termination) -> rustix::io::Result<bool> {
+    let process = server.process.watch()?;
     loop {
         let (process, signals) = (process.as_fd(), termination.as_fd());
         let mut fds = [PollFd::new(&process, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];

@@ -21,15 +21,12 @@ pub(super) fn up(file: &Path, session_keys: Option<&Path>) -> Outcome<()> {
     Ok(())
 }
 
-/// Ends a space, or its mount: it has one of the two; its files stay.
+/// Ends a space, or what shows its files elsewhere: it has one of the two; its files stay.
 pub(super) fn stop(name: &SpaceName) -> Outcome<()> {
     let spaces = Spaces::open()?;
-    if let Some(note) = spaces.noted_mount(name)? {
-        spaces.unmount(name, &note)?;
-        let directory = note.directory.display();
-        say!(
-            "space {name} is no longer mounted on {directory}; its files stay until portspace rm {name}"
-        );
+    if let Some(note) = spaces.noted(name)? {
+        spaces.hide(name, &note)?;
+        say!("space {name} is no longer {}; its files stay until portspace rm {name}", note.at);
         return Ok(());
     }
     spaces.stop(name)?;

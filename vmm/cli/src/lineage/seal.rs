@@ -71,7 +71,7 @@ pub(super) fn seal_served(
     all: &Paths,
     name: &SpaceName,
     paths: &SpacePaths,
-    mounted: Option<PathBuf>,
+    mounted: Option<&Path>,
 ) -> Outcome<Lineage> {
     let lineage = || {
         let none = || Failure::new(format!("{} is gone", paths.lineage().display()));

@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 use super::*;
 
-fn settings(root: &Path) -> Settings {
+fn settings(root: &Path, to: Kernel) -> Settings {
     for name in ["lower", "upper", "work", "elsewhere"] {
         fs::create_dir(root.join(name)).unwrap();
     }
@@ -22,16 +22,15 @@ fn settings(root: &Path) -> Settings {
             root.join("work"),
         ),
         seal: None,
-        hidden: Vec::new(),
-        threads: 1,
-        frugal: true,
+        to,
     }
 }
 
 #[test]
 fn inside_are_the_spaces_own_files_and_no_others() {
     let place = tempfile::tempdir().unwrap();
-    let jail = built(&settings(place.path())).unwrap();
+    let host = Host { hidden: Vec::new(), threads: 1, frugal: true };
+    let jail = built(&settings(place.path(), Kernel::Host(host))).unwrap();
     // The jail is a thread's, and for good.
     std::thread::scope(|scope| {
         scope.spawn(|| {

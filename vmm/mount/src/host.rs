@@ -1,7 +1,6 @@
-//! The threads that answer the kernel.
+//! The threads that answer the host's kernel, through /dev/fuse.
 
 use std::io::{self, Error};
-use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,19 +8,12 @@ use std::thread;
 use cowfs::{FileSpace, Server};
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::fuse::Device;
-use sys::seqpacket::Listener;
 
 use crate::awake::Awake;
+use crate::run::Asked;
 
 /// Most bytes of a request and of a reply: 1 MiB of a file, and what stands before it.
 const MOST: usize = (1 << 20) + 4096;
-
-/// Who is asked to hold the files still, and what is moved meanwhile.
-pub(crate) struct Asked {
-    pub(crate) listener: Listener,
-    pub(crate) upper: PathBuf,
-    pub(crate) next: PathBuf,
-}
 
 /// Answers requests on a thread for each of `devices` until it is unmounted; calls `served` after
 /// the first, which is INIT. `teller` is where the kernel is told what the parent changes, `awake`
@@ -50,12 +42,10 @@ pub(crate) fn serve(
         thread::Builder::new().name("awake".into()).spawn(move || awake.keep())?;
     }
     let (ended, ends) = channel();
-    if let Some(Asked { listener, upper, next }) = asked {
+    if let Some(asked) = asked {
         let (held, ended) = (Arc::clone(&space), ended.clone());
-        let answer = move || {
-            // It ends with the process, or with that of the files.
-            let _ = ended.send(Err(seal::serve(&listener, &held, &upper, &next)));
-        };
+        // It ends with the process, or with that of the files.
+        let answer = move || drop(ended.send(Err(asked.serve(&held))));
         thread::Builder::new().name("seal".into()).spawn(answer)?;
     }
     // Where the kernel reads and writes by itself, hardly a request waits for a disk.
