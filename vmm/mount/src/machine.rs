@@ -208,19 +208,25 @@ fn attend(backend: &mut Backend<Device>, listener: &UnixListener) -> io::Result<
     let said = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
     epoll::add(&waiting, &*backend, epoll::EventData::new_u64(0), said)?;
     epoll::add(&waiting, listener, epoll::EventData::new_u64(NEXT), epoll::EventFlags::IN)?;
+    let mut is_asked_for = false;
     loop {
         match backend.handle() {
             Ok(true) => continue,
             Ok(false) => {}
+            // Whoever came after its end is the next, not a second.
             Err(ended) => return Ok(ended),
+        }
+        if std::mem::take(&mut is_asked_for) {
+            drop(listener.accept());
         }
         let mut events = Vec::with_capacity(2);
         match epoll::wait(&waiting, spare_capacity(&mut events), None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if events.iter().any(|event| event.data.u64() == NEXT) {
-            drop(listener.accept());
-        }
+        is_asked_for = events.iter().any(|event| event.data.u64() == NEXT);
     }
 }
+
+#[cfg(test)]
+mod tests;
