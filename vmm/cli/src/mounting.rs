@@ -231,8 +231,12 @@ impl Spaces {
                 }
                 END_PATIENCE
             }
-            // Nobody else tells it to end, and what it has answered is kept.
-            None => Duration::ZERO,
+            // It is killed, for what it has answered is kept; and who plugged it in finds no note
+            // of it then, and knows why.
+            None => {
+                let _ = fs::remove_file(paths.mount_note());
+                Duration::ZERO
+            }
         };
         if !locks::is_freed(&lock, patience)? {
             locks::kill_holder(&lock, note.pid)?;

@@ -1,6 +1,7 @@
 //! Background processes: this binary in another role, with a log of its own.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -130,8 +131,15 @@ impl Background {
     }
 }
 
-/// Leaves the terminal and the caller's session: to be called first in a background process.
+/// Leaves the terminal and the caller's session, and has what the process says go to its log: to be
+/// called first in a background process.
 pub(crate) fn detach() {
+    let level = |level: log::Level| level.as_str().to_lowercase();
+    // No time of day: a jailed process reads no time zone, and needs no more than the order.
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Info)
+        .format(move |line, record| writeln!(line, "{}: {}", level(record.level()), record.args()))
+        .init();
     // Fails only for a leader of its own group, which then is detached already.
     let _ = rustix::process::setsid();
 }

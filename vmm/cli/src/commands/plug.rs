@@ -69,20 +69,29 @@ pub(super) fn plug(options: &Options) -> Outcome<()> {
     eprintln!("space {name} waits for a machine at {}; Ctrl-C ends it", socket.path.display());
     let end = wait(switch.as_fd(), server.as_ref(), termination.as_fd())
         .or_fail(|| format!("cannot wait for the end of {name}"))?;
-    let ended = match (end, server) {
+    let stay = || format!("; its files stay until portspace rm {name}");
+    match (end, server) {
         (End::User, server) => {
-            server.map_or(Ok(()), |server| spaces.hide(&name, &server.note))?;
-            eprintln!("space {name} is unplugged");
-            return Ok(());
+            server.as_ref().map_or(Ok(()), |server| spaces.hide(&name, &server.note))?;
+            eprintln!("space {name} is unplugged{}", server.map(|_| stay()).unwrap_or_default());
+            Ok(())
         }
-        (End::Files, Some(mut server)) => server.process.wait().err(),
+        (End::Files, Some(_)) if !spaces.paths.space(&name).mount_note().exists() => {
+            eprintln!("space {name} was stopped{}", stay());
+            Ok(())
+        }
+        (End::Files, Some(mut server)) => {
+            let ended = server.process.wait().err();
+            let why = ended.unwrap_or_else(|| Failure::new("its files are shown no longer"));
+            Err(Failure::because(format!("space {name} has ended"), why))
+        }
         (_, server) => {
             server.map_or(Ok(()), |server| spaces.hide(&name, &server.note))?;
-            Some(Failure::new("its switch has; see switch.log, and plug it in again"))
+            Err(Failure::new(format!(
+                "space {name} has ended: its switch has; see switch.log, and plug it in again"
+            )))
         }
-    };
-    let why = ended.unwrap_or_else(|| Failure::new("its files are shown no longer"));
-    Err(Failure::because(format!("space {name} has ended"), why))
+    }
 }
 
 /// What ended a space that is plugged in.

@@ -47,7 +47,8 @@ fn paths_of_the_host_become_paths_below_the_root() {
     let none = Files { mounts: Some(Vec::new()), ..files };
     assert_eq!(place.settings(&none).unwrap().crossing, Crossing::None);
     let nothing = place.settings(&Files::default()).unwrap();
-    assert_eq!(nothing.lowers, [LowerLayer::Live(place.paths.empty())]);
+    let empty = LowerLayer::Sealed { files: place.paths.empty(), index: None, own: true };
+    assert_eq!(nothing.lowers, [empty], "nobody changes it: what is cached of it stays right");
     assert_eq!(nothing.crossing, Crossing::All);
 }
 
