@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use cli::lab::service::Service;
+use cli::lab::service::{Service, finish};
 use cli::lab::{Lab, Peer};
 use switch::overlay::Cipher;
-use tests::{Linux, Space, eventually, ignore, run};
+use tests::{Linux, PATIENCE, Space, eventually, ignore, run};
 
 use crate::machine::{Image, file_system};
 
@@ -104,8 +104,9 @@ pub(crate) fn seen(lab: &Lab) {
         "df /mnt | wc -l; sync; umount /mnt; mount -t virtiofs files /mnt; cat /mnt/other",
         "2\nthe host'sinside",
     );
+    sealed(&place, &mut linux);
     // Killed in the middle of its work; the next goes on with what was written.
-    is("exec 4>>/mnt/plain; echo more >&4; rm /mnt/copy", "");
+    linux.must("exec 4>>/mnt/plain; echo more >&4; rm /mnt/copy");
     drop(linux);
     let mut next = place.boot();
     assert_eq!(next.must("cat /mnt/plain; ls /mnt/copy 2>&1 | grep -c 'No such'").trim(), {
@@ -119,6 +120,28 @@ pub(crate) fn seen(lab: &Lab) {
     );
     assert!(fs::read(place.lower.join("large")).unwrap() == large());
     commands(&mut place);
+}
+
+/// A space is made from it while the machine runs: neither sees what the other writes from then on.
+fn sealed(place: &Plugged<'_>, linux: &mut Linux) {
+    let lab = place.lab;
+    let [file, at] = ["kid.toml", "kid"].map(|name| lab.a.directory.join(name));
+    fs::write(&file, "[space]\nname = \"kid\"\nparent = \"green\"\n").unwrap();
+    fs::create_dir_all(&at).unwrap();
+    linux.must("exec 5>>/mnt/before; echo before >&5; sync");
+    let mounted = run(lab, &["mount", file.to_str().unwrap(), at.to_str().unwrap()]);
+    assert!(mounted.ok(), "{}", mounted.why());
+    linux.must("echo after >&5; exec 5>&-; echo >/mnt/after");
+    let script = format!("cd {} && cat before plain && ls after; echo >own", at.display());
+    let seen = finish(lab.a.command("sh").args(["-c", &script]), PATIENCE).unwrap();
+    assert_eq!(seen.out, "before\nthe host'sinside\n", "{}", seen.why());
+    assert_eq!(
+        linux.must("cat /mnt/before; ls /mnt/own 2>&1 | grep -c 'No such'"),
+        "before\nafter\n1"
+    );
+    for command in ["stop", "rm"] {
+        assert!(run(lab, &[command, "kid"]).ok());
+    }
 }
 
 /// What other commands say of a space whose files are plugged in.
