@@ -106,18 +106,15 @@ pub(crate) fn seen(lab: &Lab) {
     );
     sealed(&place, &mut linux);
     // Killed in the middle of its work; the next goes on with what was written.
-    linux.must("exec 4>>/mnt/plain; echo more >&4; rm /mnt/copy");
+    linux.must("exec 4>>/mnt/live; echo more >&4; rm /mnt/copy");
     drop(linux);
     let mut next = place.boot();
-    assert_eq!(next.must("cat /mnt/plain; ls /mnt/copy 2>&1 | grep -c 'No such'").trim(), {
-        "the host'sinside\nmore\n1"
-    });
+    let mut is = |line: &str, said: &str| assert_eq!(next.must(line).trim(), said, "{line}");
+    is("cat /mnt/plain /mnt/live", "the host'sinside\n2more");
+    is("ls /mnt/copy 2>&1 | grep -c 'No such'", "1");
     drop(next);
-    let parent = fs::read_to_string(place.lower.join("plain")).unwrap();
-    assert_eq!(
-        (parent.as_str(), &*place.written("plain")),
-        ("the host's", "the host'sinside\nmore\n")
-    );
+    let parents = ["plain", "live"].map(|name| fs::read_to_string(place.lower.join(name)).unwrap());
+    assert_eq!((parents.concat().as_str(), &*place.written("live")), ("the host's2", "2more\n"));
     assert!(fs::read(place.lower.join("large")).unwrap() == large());
     commands(&mut place);
 }
