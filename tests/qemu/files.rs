@@ -145,9 +145,13 @@ fn sealed(place: &Plugged<'_>, linux: &mut Linux) {
 fn commands(place: &mut Plugged<'_>) {
     let (lab, name) = (place.lab, place.space.name);
     let diff = run(lab, &["diff", name]);
-    assert!(diff.ok() && diff.out.contains("gone") && diff.out.contains("plain"), "{}", diff.out);
+    assert!(
+        diff.ok() && diff.out.contains("of layer green/1") && diff.out.contains("live"),
+        "{}",
+        diff.out
+    );
     let file = place.space.file.to_str().unwrap();
-    for refused in [&["up", file][..], &["mount", name, "."], &["commit", name], &["rm", name]] {
+    for refused in [&["up", file][..], &["mount", name, "."], &["discard", name], &["rm", name]] {
         let why = run(lab, refused).why();
         assert!(why.contains("space green is plugged in at"), "{refused:?}: {why}");
         assert!(why.contains("first: portspace stop green"), "{refused:?}: {why}");

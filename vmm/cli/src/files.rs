@@ -59,8 +59,12 @@ impl OwnFiles {
         Ok(OwnFiles { name: name.clone(), root, lineage, config })
     }
 
-    /// What the parent is called in sentences.
+    /// What the own layer lies on, as sentences call it: a sealed layer of the space's own, or what
+    /// its parent has.
     pub(crate) fn parent(&self) -> String {
+        if let Some(id) = self.lineage.as_ref().and_then(Lineage::sealed_of_own) {
+            return format!("layer {id} (sealed for another space)");
+        }
         let parent = self.lineage.as_ref().and_then(Lineage::parent);
         if let Some(parent) = parent {
             return format!("space {parent}");

@@ -118,6 +118,11 @@ impl Lineage {
         self.parent.as_ref().map(|parent| &*parent.name)
     }
 
+    /// What the space wrote last before another was made from it.
+    pub(crate) fn sealed_of_own(&self) -> Option<&str> {
+        self.layers.first().filter(|id| self.is_own(id)).map(String::as_str)
+    }
+
     /// The directory of what this space has written.
     pub(crate) fn home(&self, all: &Paths) -> PathBuf {
         all.layers().join(&self.owner)
