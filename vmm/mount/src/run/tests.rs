@@ -28,30 +28,33 @@ fn settings(root: &Path, to: Kernel) -> Settings {
 
 #[test]
 fn inside_are_the_spaces_own_files_and_no_others() {
-    let place = tempfile::tempdir().unwrap();
     let host = Host { hidden: Vec::new(), threads: 1, frugal: true };
-    let jail = built(&settings(place.path(), Kernel::Host(host))).unwrap();
-    // The jail is a thread's, and for good.
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let root = place.path();
-            jail.enter().unwrap();
-            assert_eq!(fs::read_to_string(root.join("lower/read")).unwrap(), "the parent's");
-            fs::write(root.join("upper/new"), "mine").unwrap();
-            for path in [root.join("elsewhere/secret"), "/etc/passwd".into(), "/dev/fuse".into()] {
-                let error = fs::read(path).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::PermissionDenied);
-            }
-            let written = fs::write(root.join("lower/new"), "").unwrap_err();
-            assert_eq!(written.kind(), ErrorKind::PermissionDenied);
-            assert_eq!(
-                socket(AddressFamily::UNIX, SocketType::STREAM, None).err(),
-                Some(Errno::PERM)
-            );
-            let ended = unmount("/", UnmountFlags::empty());
-            assert_eq!(ended.err(), Some(Errno::PERM), "whoever started it unmounts");
+    for kernel in [Kernel::Host(host), Kernel::Machine] {
+        let place = tempfile::tempdir().unwrap();
+        let jail = built(&settings(place.path(), kernel)).unwrap();
+        // The jail is a thread's, and for good.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                jail.enter().unwrap();
+                look_out(place.path());
+            });
         });
-    });
+    }
+}
+
+/// What whoever took the process over would try.
+fn look_out(root: &Path) {
+    assert_eq!(fs::read_to_string(root.join("lower/read")).unwrap(), "the parent's");
+    fs::write(root.join("upper/new"), "mine").unwrap();
+    for path in [root.join("elsewhere/secret"), "/etc/passwd".into(), "/dev/fuse".into()] {
+        let error = fs::read(path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    }
+    let written = fs::write(root.join("lower/new"), "").unwrap_err();
+    assert_eq!(written.kind(), ErrorKind::PermissionDenied);
+    assert_eq!(socket(AddressFamily::UNIX, SocketType::STREAM, None).err(), Some(Errno::PERM));
+    let ended = unmount("/", UnmountFlags::empty());
+    assert_eq!(ended.err(), Some(Errno::PERM), "whoever started it unmounts");
 }
 
 #[test]
