@@ -83,7 +83,7 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
         // Programs may be run before the device is found: they wait for their files.
         calls.expect();
         let counters = Rc::new(Counters::default());
-        let files = Files::new(calls.clone());
+        let files = Files::new(calls.clone(), timers.clone());
         let image_bytes = setup.image_bytes;
         let disks = Disks::default();
         let system = System { cpu, timers, net, files, disks, counters, image_bytes };

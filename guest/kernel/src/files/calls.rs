@@ -14,6 +14,7 @@ use fuse::{Errno, NodeId, Operation, Request};
 
 use super::Failed;
 use super::cache::Pages;
+use super::names::{Forgotten, Names};
 use crate::hardware::Requests;
 
 /// Most bytes of one read or write.
@@ -31,6 +32,8 @@ pub struct Calls {
     state: RefCell<State>,
     /// What was read of files.
     pub(super) pages: RefCell<Pages>,
+    /// What is believed of names, and of the files they lead to.
+    pub(super) names: RefCell<Names>,
 }
 
 #[derive(Default)]
@@ -187,6 +190,9 @@ impl Calls {
 
     /// Gives requests to the device.
     pub fn egress(&self, device: &mut impl Requests) {
+        for Forgotten { node, lookups } in self.names.borrow_mut().forgotten() {
+            self.tell(node, &Operation::Forget { lookups });
+        }
         let state = &mut *self.state.borrow_mut();
         while let Some((unique, bytes)) = state.outbox.front() {
             let Some(number) = device.submit(bytes) else { return };

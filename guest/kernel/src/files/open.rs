@@ -4,15 +4,19 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use fuse::request::SetAttr;
-use fuse::{Errno, Handle, Opened, Operation, reply};
+use fuse::{Attr, Errno, Handle, Opened, Operation, reply};
 
 use super::cache::{PAGE, Ticket, Version};
 use super::calls::Pending;
-use super::{Failed, MAX_IO, Node};
+use super::walk::Node;
+use super::{Failed, MAX_IO};
 
 /// An open file; dropping it closes it without hearing of errors.
 pub struct OpenFile {
     node: Node,
+    inode: u64,
+    /// Bytes of it when it was opened.
+    size: u64,
     handle: Handle,
     open: bool,
     /// `FOPEN_*`.
@@ -30,13 +34,14 @@ struct Ahead {
 }
 
 impl OpenFile {
-    /// A file that the server has just opened, by the attributes of its lookup.
-    pub(super) fn new(node: Node, opened: Opened) -> OpenFile {
+    /// A file that the server has just opened, whose attributes were `attr` before.
+    pub(super) fn new(node: Node, attr: &Attr, opened: Opened) -> OpenFile {
         let keep = opened.flags & Opened::KEEP_CACHE != 0;
-        let version = Version::from(&node.attr);
-        node.calls.pages.borrow_mut().opened(node.attr.inode, version, keep);
+        node.calls.pages.borrow_mut().opened(attr.inode, Version::from(attr), keep);
         OpenFile {
             node,
+            inode: attr.inode,
+            size: attr.size,
             handle: opened.handle,
             open: true,
             flags: opened.flags,
@@ -50,7 +55,7 @@ impl OpenFile {
     /// # Errors
     /// They cannot be read.
     pub async fn read(&self, offset: u64, out: &mut Vec<u8>) -> Result<usize, Failed> {
-        let (calls, inode) = (&self.node.calls, self.node.attr.inode);
+        let (calls, inode) = (&self.node.calls, self.inode);
         let cached = calls.pages.borrow_mut().read(inode, offset, MAX_IO, out);
         if let Some(count) = cached {
             self.next.set(offset + count as u64);
@@ -60,7 +65,7 @@ impl OpenFile {
         let asked = self.ahead.take().filter(|ahead| ahead.offset == start);
         let asked = asked.unwrap_or_else(|| self.ask(start));
         let after = start + MAX_IO as u64;
-        if offset == self.next.get() && after < self.node.attr.size {
+        if offset == self.next.get() && after < self.size {
             let there = calls.pages.borrow().has(inode, after);
             let ahead = (!there).then(|| self.ask(after));
             self.ahead.replace(ahead);
@@ -81,7 +86,7 @@ impl OpenFile {
     }
 
     fn ask(&self, offset: u64) -> Ahead {
-        let ticket = self.node.calls.pages.borrow().ticket(self.node.attr.inode);
+        let ticket = self.node.calls.pages.borrow().ticket(self.inode);
         let ask = Operation::Read { handle: self.handle, offset, size: MAX_IO as u32 };
         Ahead { offset, ticket, pending: self.node.calls.ask(self.node.id, &ask) }
     }
@@ -91,12 +96,13 @@ impl OpenFile {
     /// # Errors
     /// They cannot be written; how many were is unknown.
     pub async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Failed> {
-        let (inode, length) = (self.node.attr.inode, bytes.len() as u64);
+        let (inode, length) = (self.inode, bytes.len() as u64);
         let pages = &self.node.calls.pages;
         self.ahead.take();
         pages.borrow_mut().written(inode, offset, length);
         let outcome = self.put(offset, bytes).await;
         pages.borrow_mut().written(inode, offset, length);
+        self.node.changed();
         outcome
     }
 
@@ -126,11 +132,12 @@ impl OpenFile {
 
     /// Cuts the file to nothing.
     pub(super) async fn empty(&self) -> Result<(), Failed> {
-        let (calls, inode) = (&self.node.calls, self.node.attr.inode);
+        let (calls, inode) = (&self.node.calls, self.inode);
         let cut = SetAttr { handle: Some(self.handle), size: Some(0), ..SetAttr::default() };
         calls.pages.borrow_mut().resized(inode);
         let outcome = calls.call(self.node.id, &Operation::SetAttr(cut), reply::attr).await;
         calls.pages.borrow_mut().resized(inode);
+        self.node.changed();
         outcome.map(drop)
     }
 
@@ -161,7 +168,7 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        self.node.calls.pages.borrow_mut().closed(self.node.attr.inode);
+        self.node.calls.pages.borrow_mut().closed(self.inode);
         if self.open {
             self.node.calls.tell(self.node.id, &Operation::Release { handle: self.handle });
         }
