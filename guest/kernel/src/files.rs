@@ -4,6 +4,7 @@ pub mod cache;
 mod calls;
 pub mod names;
 mod open;
+mod unread;
 mod walk;
 
 use alloc::rc::Rc;
@@ -12,7 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use fuse::request::{ReadDir, open_flags};
-use fuse::{Attr, Errno, Handle, Name, NodeId, Operation, dirent, reply};
+use fuse::{Attr, Errno, Handle, Name, Operation, dirent, reply};
 
 use crate::timers::Timers;
 use walk::{Node, split};
@@ -150,9 +151,7 @@ impl Files {
             }
             let ask = Operation::OpenDir { flags: open_flags::DIRECTORY };
             let handle = self.calls.call(node.id, &ask, reply::opened).await?.handle;
-            let names = self.names(node.id, handle).await;
-            self.calls.call(node.id, &Operation::ReleaseDir { handle }, reply::done).await?;
-            let mut names = names?;
+            let mut names = OpenDirectory { node, handle }.names().await?;
             names.sort();
             Ok(names)
         })
@@ -173,14 +172,23 @@ impl Files {
             outcome => outcome,
         }
     }
+}
 
-    async fn names(&self, node: NodeId, handle: Handle) -> Result<Vec<String>, Failed> {
+/// An open directory; dropping it closes it.
+struct OpenDirectory {
+    node: Node,
+    handle: Handle,
+}
+
+impl OpenDirectory {
+    async fn names(&self) -> Result<Vec<String>, Failed> {
         let (mut names, mut offset) = (Vec::new(), 0);
         loop {
-            let ask = ReadDir { handle, offset, size: MAX_IO as u32 };
+            let ask = ReadDir { handle: self.handle, offset, size: MAX_IO as u32 };
             let before = offset;
-            self.calls
-                .call(node, &Operation::ReadDir(ask), |bytes, unique| {
+            self.node
+                .calls
+                .call(self.node.id, &Operation::ReadDir(ask), |bytes, unique| {
                     for entry in dirent::listing(reply::body(bytes, unique)?) {
                         offset = entry.next_offset;
                         if entry.name != b"." && entry.name != b".." {
@@ -194,6 +202,12 @@ impl Files {
                 return Ok(names);
             }
         }
+    }
+}
+
+impl Drop for OpenDirectory {
+    fn drop(&mut self) {
+        self.node.calls.tell(self.node.id, &Operation::ReleaseDir { handle: self.handle });
     }
 }
 

@@ -285,18 +285,20 @@ impl Lab {
         let mut link = Link::new(port.clone(), conditions.offloads, conditions.mtu);
         let device = Device::new(port, near, conditions);
         let timers = Timers::default();
+        let executor = Executor::default();
+        let calls = Rc::new(Calls::new(executor.spawner()));
         let (v4, v6) = (Some(GUEST), Some(GUEST_V6));
         let identity = Identity { v4, v6, mac: [2, 0, 0, 0, 0, 1], seed: 7 };
         let net = Net::new(identity, &mut link, timers.clone());
         Lab {
             cpu: Rc::default(),
-            executor: Executor::default(),
+            executor,
             timers,
             net,
             link,
             device,
             peer: Peer::new(other),
-            calls: Rc::default(),
+            calls,
             shelf: None,
             disks: Disks::default(),
             platter: None,

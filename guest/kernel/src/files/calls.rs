@@ -15,6 +15,8 @@ use fuse::{Errno, NodeId, Operation, Request};
 use super::Failed;
 use super::cache::Pages;
 use super::names::{Forgotten, Names};
+use super::unread::Unread;
+use crate::executor::Spawner;
 use crate::hardware::Requests;
 
 /// Most bytes of one read or write.
@@ -30,6 +32,8 @@ pub const MAX_REPLY: usize = MAX_IO + 4096;
 #[derive(Default)]
 pub struct Calls {
     state: RefCell<State>,
+    /// For what is to be done although the program that began it is gone.
+    pub(super) spawner: Spawner,
     /// What was read of files.
     pub(super) pages: RefCell<Pages>,
     /// What is believed of names, and of the files they lead to.
@@ -64,6 +68,11 @@ struct Waiting {
 }
 
 impl Calls {
+    /// Requests of tasks that `spawner` starts.
+    pub fn new(spawner: Spawner) -> Calls {
+        Calls { spawner, ..Calls::default() }
+    }
+
     /// Whoever asks for a file waits from now on, until [`Calls::mount`] or [`Calls::without`].
     pub fn expect(&self) {
         let session = &mut self.state.borrow_mut().session;
@@ -115,27 +124,19 @@ impl Calls {
 
     /// Sends a request and reads its reply.
     pub(super) async fn call<T>(
-        &self,
+        self: &Rc<Calls>,
         node: NodeId,
         operation: &Operation<'_>,
         read: impl FnOnce(&[u8], u64) -> Result<T, Refused>,
     ) -> Result<T, Failed> {
-        let unique = self.begin(node, operation);
-        let patience = Patience { calls: self, unique };
-        let reply = self.reply(unique).await;
-        drop(patience);
-        read(&reply, unique).map_err(|refused| refused.errno().into())
+        self.ask(node, operation).reply(read).await
     }
 
     /// Sends a request whose reply is read later, or never if what is returned is dropped.
     pub(super) fn ask(self: &Rc<Calls>, node: NodeId, operation: &Operation<'_>) -> Pending {
-        Pending { calls: self.clone(), unique: self.begin(node, operation) }
-    }
-
-    fn begin(&self, node: NodeId, operation: &Operation<'_>) -> u64 {
         let unique = self.send(node, operation);
         self.state.borrow_mut().waiting.insert(unique, Waiting::default());
-        unique
+        Pending { calls: self.clone(), unique, node, unread: Unread::of(operation) }
     }
 
     async fn reply(&self, unique: u64) -> Vec<u8> {
@@ -143,7 +144,10 @@ impl Calls {
             let mut state = self.state.borrow_mut();
             let waiting = state.waiting.get_mut(&unique).expect("kept until its reply is read");
             match waiting.reply.take() {
-                Some(reply) => Poll::Ready(reply),
+                Some(reply) => {
+                    state.waiting.remove(&unique);
+                    Poll::Ready(reply)
+                }
                 None => {
                     waiting.waker = Some(cx.waker().clone());
                     Poll::Pending
@@ -206,6 +210,8 @@ impl Calls {
 pub(super) struct Pending {
     calls: Rc<Calls>,
     unique: u64,
+    node: NodeId,
+    unread: Unread,
 }
 
 impl Pending {
@@ -221,18 +227,16 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.calls.state.borrow_mut().waiting.remove(&self.unique);
-    }
-}
-
-/// Forgets who waits when it is dropped; the reply is then nobody's.
-struct Patience<'a> {
-    calls: &'a Calls,
-    unique: u64,
-}
-
-impl Drop for Patience<'_> {
-    fn drop(&mut self) {
-        self.calls.state.borrow_mut().waiting.remove(&self.unique);
+        let Pending { unique, node, unread, .. } = *self;
+        let waiting = &mut self.calls.state.borrow_mut().waiting;
+        if unread == Unread::Nothing {
+            waiting.remove(&unique);
+        } else if waiting.contains_key(&unique) {
+            let calls = self.calls.clone();
+            self.calls.spawner.spawn(async move {
+                let reply = calls.reply(unique).await;
+                unread.give_back(&calls, node, &reply, unique);
+            });
+        }
     }
 }

@@ -190,6 +190,11 @@ impl Names {
         Some(file.attr)
     }
 
+    /// The inode number of a file somebody knows.
+    pub fn inode(&self, node: NodeId) -> Option<u64> {
+        self.files.get(&node).map(|file| file.attr.inode)
+    }
+
     /// This guest changed a file that is held, or a name in it: what the server said of it before
     /// is not believed, nor what it was asked before.
     pub fn changed(&mut self, node: NodeId) {

@@ -4,6 +4,9 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
+use core::cell::RefCell;
+use core::future::Future;
+
 use super::*;
 use crate::lab::Lab;
 use crate::lab::shelf::Shelf;
@@ -36,6 +39,46 @@ impl Lab {
         let asked = self.seen(line).1;
         let names = ["Lookup", "GetAttr", "Forget"];
         asked.split(' ').filter(|request| names.contains(request)).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Interrupts what `act` does while the reply to a request waits; the requests of it all.
+    fn interrupted<W: Future + 'static>(&mut self, act: impl FnOnce(Files) -> W) -> String {
+        self.shelf().asked();
+        self.shelf().held = true;
+        let (timers, act) = (self.timers.clone(), act(self.system().files));
+        self.executor.spawner().spawn(async move {
+            assert!(timers.within(500, act).await.is_none(), "its reply waits");
+        });
+        self.turns();
+        self.shelf().held = false;
+        self.turns();
+        self.shelf().asked()
+    }
+
+    /// What `work` gives.
+    fn done<T: 'static>(&mut self, work: impl Future<Output = T> + 'static) -> T {
+        let done = Rc::new(RefCell::new(None));
+        let end = done.clone();
+        self.executor.spawner().spawn(async move { *end.borrow_mut() = Some(work.await) });
+        (0..1000).take_while(|_| done.borrow().is_none()).for_each(|_| self.turn());
+        done.take().expect("it ends")
+    }
+
+    fn open(&mut self, path: &'static str, access: u32) -> Rc<OpenFile> {
+        let files = self.system().files;
+        self.done(async move { Rc::new(files.open_as("/", path, access).await.unwrap()) })
+    }
+
+    fn read(&mut self, file: &Rc<OpenFile>, offset: u64) -> Vec<u8> {
+        let (file, mut bytes) = (file.clone(), Vec::new());
+        self.done(async move {
+            file.read(offset, &mut bytes).await.unwrap();
+            bytes
+        })
+    }
+
+    fn turns(&mut self) {
+        (0..20).for_each(|_| self.turn());
     }
 
     fn bytes(&self, path: &str) -> Vec<u8> {
@@ -138,4 +181,32 @@ fn a_file_that_is_gone_under_its_name_is_looked_up_anew() {
     std::fs::rename(&own, own.with_extension("old")).unwrap();
     std::fs::write(&own, "another").unwrap();
     assert_eq!(lab.seen(&format!("cat {OWN}")).0, "another");
+}
+
+#[test]
+fn what_an_interrupted_program_was_given_is_given_back() {
+    let mut lab = Lab::with_own(Shelf::new());
+    let find = |files: Files| async move { files.attr("/", "hello").await };
+    assert_eq!(lab.interrupted(find), "Lookup Forget");
+    let open = |files: Files| async move { files.open("/", OWN).await };
+    assert_eq!(lab.interrupted(open), "Lookup Forget");
+    lab.seen(&format!("cat {OWN}"));
+    assert_eq!(lab.interrupted(open), "Open Release");
+    let list = |files: Files| async move { files.list("/", "a").await };
+    assert_eq!(lab.interrupted(list), "OpenDir ReleaseDir");
+    let make = |files: Files| async move { files.make("/", "a/new").await };
+    assert_eq!(lab.interrupted(make), "Create Release Forget");
+    assert_eq!(lab.seen("cat a/new").0, "");
+}
+
+#[test]
+fn what_an_interrupted_program_wrote_is_seen_once_it_is_written() {
+    let mut lab = Lab::with_own(Shelf::new());
+    lab.seen("ls -l a/b/c");
+    let file = lab.open(OWN, open_flags::READ_WRITE);
+    assert_eq!(lab.read(&file, 0), b"of the space\n");
+    let own = file.clone();
+    assert_eq!(lab.interrupted(|_| async move { own.write(0, b"on").await }), "Write");
+    assert_eq!(lab.read(&file, 0), b"on the space\n");
+    assert_eq!(lab.seen(&format!("cat {OWN}")).0, "on the space\n");
 }
