@@ -62,7 +62,10 @@ impl OpenFile {
             return Ok(count);
         }
         let start = offset - offset % PAGE as u64;
-        let asked = self.ahead.take().filter(|ahead| ahead.offset == start);
+        // Not what was asked for before a write by whomever: that may be older.
+        let ticket = calls.pages.borrow().ticket(inode);
+        let right = |ahead: &Ahead| ahead.offset == start && ahead.ticket == ticket;
+        let asked = self.ahead.take().filter(right);
         let asked = asked.unwrap_or_else(|| self.ask(start));
         let after = start + MAX_IO as u64;
         if offset == self.next.get() && after < self.size {

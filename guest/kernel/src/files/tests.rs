@@ -210,3 +210,14 @@ fn what_an_interrupted_program_wrote_is_seen_once_it_is_written() {
     assert_eq!(lab.read(&file, 0), b"on the space\n");
     assert_eq!(lab.seen(&format!("cat {OWN}")).0, "on the space\n");
 }
+
+#[test]
+fn what_was_read_ahead_before_a_write_is_read_again() {
+    let mut lab = Lab::with_own(Shelf::new());
+    std::fs::write(lab.root().join("upper/a/long"), [b'x'; 3 * MAX_IO]).unwrap();
+    let reader = lab.open("a/long", open_flags::READ_ONLY);
+    let writer = lab.open("a/long", open_flags::WRITE_ONLY);
+    assert_eq!(lab.read(&reader, 0), [b'x'; MAX_IO]);
+    lab.done(async move { writer.write(MAX_IO as u64, b"y").await.unwrap() });
+    assert_eq!(lab.read(&reader, MAX_IO as u64)[..2], *b"yx");
+}
