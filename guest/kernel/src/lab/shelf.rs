@@ -9,12 +9,15 @@ use fuse::{Errno, Operation, Request, reply};
 
 use crate::hardware::{Queues, Requests};
 
-/// The directories `lower`, `upper` and `work` below `root`, and the server over them.
+/// The directories `lower`, `upper`, `work` and `shared` below `root`, and the server over them.
+/// The last is seen as `shared`, for the space and its parent to write.
 pub(crate) struct Shelf {
     space: cowfs::FileSpace,
     replies: VecDeque<(u16, Vec<u8>)>,
     next: u16,
     asked: Vec<String>,
+    /// Bytes of the longest WRITE.
+    pub(crate) longest: usize,
     /// What every WRITE is refused with.
     pub(crate) full: Option<Errno>,
     /// Whether replies wait.
@@ -39,15 +42,18 @@ impl Shelf {
         for directory in [&files, &upper, &work] {
             std::fs::create_dir(directory).unwrap();
         }
+        let shared = root.path().join("shared");
+        std::fs::create_dir(&shared).unwrap();
         std::fs::create_dir(files.join("sub")).unwrap();
         std::fs::write(files.join("hello"), "hello, space\n").unwrap();
         std::fs::write(files.join("sub/big"), [b'x'; 200_000]).unwrap();
         std::os::unix::fs::symlink("sub/../hello", files.join("link")).unwrap();
         std::os::unix::fs::symlink("loop", files.join("loop")).unwrap();
-        let config = cowfs::Config::new(vec![lower(files)], upper, work);
+        let mut config = cowfs::Config::new(vec![lower(files)], upper, work);
+        config.bindings.push(cowfs::Binding { at: "shared".into(), from: shared, write: true });
         let space = cowfs::FileSpace::open(config).unwrap();
         let (replies, asked) = (VecDeque::new(), Vec::new());
-        Shelf { space, replies, next: 0, asked, full: None, held: false, root }
+        Shelf { space, replies, next: 0, asked, longest: 0, full: None, held: false, root }
     }
 
     /// Names of the requests since this was called last, one space between them.
@@ -60,6 +66,9 @@ impl Shelf {
         let said = alloc::format!("{:?}", request.operation);
         let end = said.find(|c: char| !c.is_alphanumeric()).unwrap_or(said.len());
         self.asked.push(said[..end].into());
+        if let Operation::Write { data, .. } = request.operation {
+            self.longest = self.longest.max(data.len());
+        }
         match (request.operation, self.full) {
             (Operation::Write { .. }, Some(errno)) => {
                 reply::fail(out, request.header.unique, errno)
