@@ -2,24 +2,24 @@
 
 pub mod cache;
 mod calls;
+mod late;
+pub mod names;
 mod open;
+mod unread;
+mod walk;
 
-use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use fuse::dirent;
-use fuse::record::{TYPE_DIRECTORY, TYPE_SYMLINK};
 use fuse::request::{ReadDir, open_flags};
-use fuse::{Attr, Entry, Errno, Handle, Name, NodeId, Operation, reply};
+use fuse::{Attr, Errno, Handle, Name, Opened, Operation, dirent, reply};
+
+use walk::{Node, split};
 
 pub use calls::{Calls, MAX_IO, MAX_REPLY, MAX_REQUEST};
 pub use open::OpenFile;
-
-/// Most symbolic links followed in one path, as Linux has it.
-const MAX_LINKS: usize = 40;
 
 /// Why a file operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,21 +51,6 @@ pub struct Files {
     calls: Rc<Calls>,
 }
 
-/// A file the server was asked for by name; given back when it is dropped.
-pub struct Node {
-    calls: Rc<Calls>,
-    id: NodeId,
-    attr: Attr,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if self.id != NodeId::ROOT {
-            self.calls.tell(self.id, &Operation::Forget { lookups: 1 });
-        }
-    }
-}
-
 impl Files {
     /// Files over these calls.
     pub fn new(calls: Rc<Calls>) -> Files {
@@ -77,12 +62,7 @@ impl Files {
     /// # Errors
     /// The path leads nowhere.
     pub async fn attr(&self, directory: &str, path: &str) -> Result<Attr, Failed> {
-        let node = self.walk(directory, path, false).await?;
-        if node.id != NodeId::ROOT {
-            return Ok(node.attr);
-        }
-        let ask = Operation::GetAttr { handle: None };
-        Ok(self.calls.call(node.id, &ask, reply::attr).await?.attr)
+        self.believing(async || self.walk(directory, path, false).await?.attr().await).await
     }
 
     /// Opens a file for reading.
@@ -103,13 +83,25 @@ impl Files {
         path: &str,
         access: u32,
     ) -> Result<OpenFile, Failed> {
-        let node = self.walk(directory, path, true).await?;
-        if node.attr.file_type() == TYPE_DIRECTORY || node.id == NodeId::ROOT {
+        self.believing(async || {
+            self.open_node(self.walk(directory, path, true).await?, access).await
+        })
+        .await
+    }
+
+    async fn open_node(&self, node: Node, access: u32) -> Result<OpenFile, Failed> {
+        if node.is_directory() {
             return Err(Errno::EISDIR.into());
         }
+        // Before it is opened: its bytes may be newer than its attributes, never older.
+        let attr = node.attr().await?;
         let ask = Operation::Open { flags: access, kill_set_id: false };
         let opened = self.calls.call(node.id, &ask, reply::opened).await?;
-        Ok(OpenFile::new(node, opened))
+        if access != open_flags::READ_ONLY {
+            // It may have been copied up.
+            node.changed();
+        }
+        Ok(OpenFile::new(node, &attr, opened))
     }
 
     /// Makes a file, or empties the one that is there, and opens it for writing.
@@ -117,35 +109,37 @@ impl Files {
     /// # Errors
     /// Its directory is not there or may not be written, or it is a directory itself.
     pub async fn create(&self, directory: &str, path: &str) -> Result<OpenFile, Failed> {
-        match self.walk(directory, path, true).await {
-            Ok(node) => self.empty(node).await,
-            Err(Failed::Errno(Errno::ENOENT)) => {
-                let (parent, name) = split(path).ok_or(Errno::ENOENT)?;
-                let parent = self.walk(directory, parent, true).await?;
-                let ask = Operation::Create {
-                    name: Name::new(name.as_bytes())?,
-                    flags: open_flags::WRITE_ONLY | open_flags::CREATE | open_flags::EXCLUSIVE,
-                    mode: 0o644,
-                    umask: 0o022,
-                    kill_set_id: false,
-                };
-                let (entry, opened) = self.calls.call(parent.id, &ask, reply::created).await?;
-                let node = self.node(&entry);
-                Ok(OpenFile::new(node, opened))
+        self.believing(async || match self.walk(directory, path, true).await {
+            Ok(node) => {
+                let file = self.open_node(node, open_flags::WRITE_ONLY).await?;
+                file.empty().await?;
+                Ok(file)
             }
+            Err(Failed::Errno(Errno::ENOENT)) => self.make(directory, path).await,
             Err(other) => Err(other),
-        }
+        })
+        .await
     }
 
-    async fn empty(&self, node: Node) -> Result<OpenFile, Failed> {
-        if node.attr.file_type() == TYPE_DIRECTORY || node.id == NodeId::ROOT {
-            return Err(Errno::EISDIR.into());
+    async fn make(&self, directory: &str, path: &str) -> Result<OpenFile, Failed> {
+        let (parent, name) = split(path).ok_or(Errno::ENOENT)?;
+        let parent = self.walk(directory, parent, true).await?;
+        let ask = Operation::Create {
+            name: Name::new(name.as_bytes())?,
+            flags: open_flags::WRITE_ONLY | open_flags::CREATE | open_flags::EXCLUSIVE,
+            mode: 0o644,
+            umask: 0o022,
+            kill_set_id: false,
+        };
+        let asked = self.calls.asked();
+        let (entry, mut opened) = self.calls.call(parent.id, &ask, reply::created).await?;
+        parent.changed();
+        if entry.attr_valid_ns == 0 {
+            // New as it is, the parent may change it too.
+            opened.flags &= !Opened::KEEP_CACHE;
         }
-        let ask = Operation::Open { flags: open_flags::WRITE_ONLY, kill_set_id: false };
-        let opened = self.calls.call(node.id, &ask, reply::opened).await?;
-        let file = OpenFile::new(node, opened);
-        file.empty().await?;
-        Ok(file)
+        let node = self.found(&parent, name, &entry, asked);
+        Ok(OpenFile::new(node, &entry.attr, opened))
     }
 
     /// The names in a directory, without `.` and `..`, sorted.
@@ -153,26 +147,51 @@ impl Files {
     /// # Errors
     /// It is not there, no directory, or may not be read.
     pub async fn list(&self, directory: &str, path: &str) -> Result<Vec<String>, Failed> {
-        let node = self.walk(directory, path, true).await?;
-        if node.attr.file_type() != TYPE_DIRECTORY && node.id != NodeId::ROOT {
-            return Err(Errno::ENOTDIR.into());
-        }
-        let ask = Operation::OpenDir { flags: open_flags::DIRECTORY };
-        let handle = self.calls.call(node.id, &ask, reply::opened).await?.handle;
-        let names = self.names(node.id, handle).await;
-        self.calls.call(node.id, &Operation::ReleaseDir { handle }, reply::done).await?;
-        let mut names = names?;
-        names.sort();
-        Ok(names)
+        self.believing(async || {
+            let node = self.walk(directory, path, true).await?;
+            if !node.is_directory() {
+                return Err(Errno::ENOTDIR.into());
+            }
+            let ask = Operation::OpenDir { flags: open_flags::DIRECTORY };
+            let handle = self.calls.call(node.id, &ask, reply::opened).await?.handle;
+            let mut names = OpenDirectory { node, handle }.names().await?;
+            names.sort();
+            Ok(names)
+        })
+        .await
     }
 
-    async fn names(&self, node: NodeId, handle: Handle) -> Result<Vec<String>, Failed> {
+    /// What `attempt` gives. A file that is no longer what a name was believed to be (ESTALE) is
+    /// one reason to believe nothing and try once more, as Linux has it.
+    async fn believing<T>(
+        &self,
+        attempt: impl AsyncFn() -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        match attempt().await {
+            Err(Failed::Errno(Errno::ESTALE)) => {
+                self.calls.names.borrow_mut().clear();
+                attempt().await
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+/// An open directory; dropping it closes it.
+struct OpenDirectory {
+    node: Node,
+    handle: Handle,
+}
+
+impl OpenDirectory {
+    async fn names(&self) -> Result<Vec<String>, Failed> {
         let (mut names, mut offset) = (Vec::new(), 0);
         loop {
-            let ask = ReadDir { handle, offset, size: MAX_IO as u32 };
+            let ask = ReadDir { handle: self.handle, offset, size: MAX_IO as u32 };
             let before = offset;
-            self.calls
-                .call(node, &Operation::ReadDir(ask), |bytes, unique| {
+            self.node
+                .calls
+                .call(self.node.id, &Operation::ReadDir(ask), |bytes, unique| {
                     for entry in dirent::listing(reply::body(bytes, unique)?) {
                         offset = entry.next_offset;
                         if entry.name != b"." && entry.name != b".." {
@@ -187,72 +206,13 @@ impl Files {
             }
         }
     }
+}
 
-    /// Follows a path. `follow`: also a link at its end.
-    async fn walk(&self, directory: &str, path: &str, follow: bool) -> Result<Node, Failed> {
-        self.calls.mounted().await?;
-        if path.is_empty() {
-            return Err(Errno::ENOENT.into());
-        }
-        // Directories on the way down, so that `..` needs no request.
-        let mut trail: Vec<Node> = Vec::new();
-        let mut names: VecDeque<String> = VecDeque::new();
-        let absolute = path.starts_with('/');
-        let start = if absolute { "" } else { directory };
-        names.extend(start.split('/').chain(path.split('/')).map(String::from));
-        let mut links = 0;
-        while let Some(name) = names.pop_front() {
-            match &name[..] {
-                "" | "." => continue,
-                ".." => {
-                    trail.pop();
-                    continue;
-                }
-                _ => {}
-            }
-            let parent = trail.last().map_or(NodeId::ROOT, |node| node.id);
-            let name = Name::new(name.as_bytes())?;
-            let entry = self.calls.call(parent, &Operation::Lookup { name }, reply::entry).await?;
-            let node = self.node(&entry);
-            let last = names.iter().all(|name| name.is_empty());
-            if node.attr.file_type() != TYPE_SYMLINK || (last && !follow) {
-                trail.push(node);
-                continue;
-            }
-            links += 1;
-            if links > MAX_LINKS {
-                return Err(Errno::ELOOP.into());
-            }
-            let target = self
-                .calls
-                .call(node.id, &Operation::ReadLink, |bytes, unique| {
-                    reply::body(bytes, unique)
-                        .map(|text| String::from_utf8_lossy(text).into_owned())
-                })
-                .await?;
-            if target.starts_with('/') {
-                trail.clear();
-            }
-            target.split('/').rev().for_each(|name| names.push_front(name.into()));
-        }
-        Ok(trail.pop().unwrap_or(Node {
-            calls: self.calls.clone(),
-            id: NodeId::ROOT,
-            attr: Attr { mode: TYPE_DIRECTORY, ..Attr::default() },
-        }))
-    }
-
-    fn node(&self, entry: &Entry) -> Node {
-        Node { calls: self.calls.clone(), id: entry.node, attr: entry.attr }
+impl Drop for OpenDirectory {
+    fn drop(&mut self) {
+        self.node.calls.tell(self.node.id, &Operation::ReleaseDir { handle: self.handle });
     }
 }
 
-/// Splits a path before its last name; `None` if it has none.
-fn split(path: &str) -> Option<(&str, &str)> {
-    match path.rsplit_once('/') {
-        None => Some((".", path)),
-        Some((_, "")) => None,
-        Some(("", name)) => Some(("/", name)),
-        Some((parent, name)) => Some((parent, name)),
-    }
-}
+#[cfg(test)]
+mod tests;

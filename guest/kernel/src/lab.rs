@@ -3,6 +3,7 @@
 
 pub(crate) mod device;
 pub(crate) mod platter;
+pub(crate) mod shelf;
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
@@ -23,13 +24,14 @@ use crate::counters::Counters;
 use crate::disk::Disks;
 use crate::executor::Executor;
 use crate::files::{Calls, Files};
-use crate::hardware::{Cpu, Queues, Requests, Wire};
+use crate::hardware::{Cpu, Queues, Wire};
 use crate::link::{HEADER, Link};
 use crate::net::{Identity, Net};
 use crate::pipe::{Input, Output};
 use crate::programs::{self, System};
 use crate::timers::Timers;
 use device::{Conditions, Device, PLAIN, Port};
+use shelf::Shelf;
 
 pub(crate) const GUEST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 pub(crate) const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 20);
@@ -250,72 +252,6 @@ impl Peer {
     }
 }
 
-/// A file space on disk behind virtio-fs.
-pub(crate) struct Disk {
-    space: cowfs::FileSpace,
-    replies: VecDeque<(u16, Vec<u8>)>,
-    next: u16,
-    pub(crate) root: tempfile::TempDir,
-}
-
-impl Disk {
-    pub(crate) fn new() -> Disk {
-        let root = tempfile::tempdir().unwrap();
-        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| root.path().join(name));
-        for directory in [&lower, &upper, &work] {
-            std::fs::create_dir(directory).unwrap();
-        }
-        std::fs::create_dir(lower.join("sub")).unwrap();
-        std::fs::write(lower.join("hello"), "hello, space\n").unwrap();
-        std::fs::write(lower.join("sub/big"), [b'x'; 200_000]).unwrap();
-        std::os::unix::fs::symlink("sub/../hello", lower.join("link")).unwrap();
-        std::os::unix::fs::symlink("loop", lower.join("loop")).unwrap();
-        let lowers = vec![cowfs::LowerLayer::Live(lower)];
-        let config = cowfs::Config::new(lowers, upper, work);
-        let space = cowfs::FileSpace::open(config).unwrap();
-        Disk { space, replies: VecDeque::new(), next: 0, root }
-    }
-
-    /// What was asked so far.
-    pub(crate) fn requests(&self) -> u64 {
-        self.space.counters().requests
-    }
-}
-
-impl Queues for Disk {
-    fn pending(&self) -> bool {
-        !self.replies.is_empty()
-    }
-
-    fn arm(&mut self) -> bool {
-        self.pending()
-    }
-
-    fn kick(&mut self) -> u32 {
-        0
-    }
-}
-
-impl Requests for Disk {
-    fn submit(&mut self, request: &[u8]) -> Option<u16> {
-        // Few at a time, so that the rest has to wait.
-        if self.replies.len() == 2 {
-            return None;
-        }
-        let mut reply = Vec::new();
-        self.space.handle(request, crate::files::MAX_REPLY, &mut reply);
-        self.next += 1;
-        self.replies.push_back((self.next, reply));
-        Some(self.next)
-    }
-
-    fn complete(&mut self, read: &mut dyn FnMut(u16, &[u8])) -> bool {
-        let Some((number, reply)) = self.replies.pop_front() else { return false };
-        read(number, &reply);
-        true
-    }
-}
-
 /// Everything together.
 pub(crate) struct Lab {
     pub(crate) cpu: Rc<TestCpu>,
@@ -325,8 +261,8 @@ pub(crate) struct Lab {
     link: Link<Port>,
     pub(crate) device: Device,
     pub(crate) peer: Peer,
-    calls: Rc<Calls>,
-    disk: Option<Disk>,
+    pub(crate) calls: Rc<Calls>,
+    shelf: Option<Shelf>,
     disks: Disks,
     pub(crate) platter: Option<platter::Platter>,
 }
@@ -349,28 +285,35 @@ impl Lab {
         let mut link = Link::new(port.clone(), conditions.offloads, conditions.mtu);
         let device = Device::new(port, near, conditions);
         let timers = Timers::default();
+        let executor = Executor::default();
+        let calls = Rc::new(Calls::new(executor.spawner(), timers.clone()));
         let (v4, v6) = (Some(GUEST), Some(GUEST_V6));
         let identity = Identity { v4, v6, mac: [2, 0, 0, 0, 0, 1], seed: 7 };
         let net = Net::new(identity, &mut link, timers.clone());
         Lab {
             cpu: Rc::default(),
-            executor: Executor::default(),
+            executor,
             timers,
             net,
             link,
             device,
             peer: Peer::new(other),
-            calls: Rc::default(),
-            disk: None,
+            calls,
+            shelf: None,
             disks: Disks::default(),
             platter: None,
         }
     }
 
     /// With files.
-    pub(crate) fn with_disk() -> Lab {
+    pub(crate) fn with_files() -> Lab {
+        Lab::over(Shelf::new())
+    }
+
+    /// With these files.
+    pub(crate) fn over(shelf: Shelf) -> Lab {
         let mut lab = Lab::new();
-        lab.disk = Some(Disk::new());
+        lab.shelf = Some(shelf);
         lab.executor.spawner().spawn(lab.calls.clone().mount());
         lab
     }
@@ -384,13 +327,12 @@ impl Lab {
         lab
     }
 
-    /// Requests for files so far.
-    pub(crate) fn requests(&self) -> u64 {
-        self.disk.as_ref().expect("a lab with a disk").requests()
+    pub(crate) fn shelf(&mut self) -> &mut Shelf {
+        self.shelf.as_mut().expect("a lab with files")
     }
 
     pub(crate) fn root(&self) -> &std::path::Path {
-        self.disk.as_ref().expect("a lab with a disk").root.path()
+        self.shelf.as_ref().expect("a lab with files").root.path()
     }
 
     /// Packets the guest did not believe.
@@ -408,9 +350,9 @@ impl Lab {
         self.net.egress(&mut self.link, now_us);
         self.device.carry();
         self.peer.turn(now_us);
-        if let Some(disk) = &mut self.disk {
-            self.calls.egress(disk);
-            self.calls.ingress(disk);
+        if let Some(shelf) = &mut self.shelf {
+            self.calls.egress(shelf);
+            self.calls.ingress(shelf);
         }
         if let Some(platter) = &mut self.platter {
             let disk = self.disks.borrow()[0].clone();

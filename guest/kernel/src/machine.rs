@@ -79,7 +79,7 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
         timers.advance(cpu.now_ns() / 1000);
         let (executor, console) = (Executor::default(), Console::default());
         let net = link.as_mut().map(|link| Net::new(setup.identity, link, timers.clone()));
-        let calls = Rc::new(Calls::default());
+        let calls = Rc::new(Calls::new(executor.spawner(), timers.clone()));
         // Programs may be run before the device is found: they wait for their files.
         calls.expect();
         let counters = Rc::new(Counters::default());

@@ -154,12 +154,20 @@ pub fn body(bytes: &[u8], unique: u64) -> Result<&[u8], Refused> {
     bytes.get(HEADER_SIZE..length).ok_or(Refused::Malformed)
 }
 
+/// The [`Entry`] of a LOOKUP; it is of node 0 if there is no such name and that may be believed.
+///
+/// # Errors
+/// As [`body`].
+pub fn looked_up(bytes: &[u8], unique: u64) -> Result<Entry, Refused> {
+    read(bytes, unique, Entry::take)
+}
+
 /// The [`Entry`] of a LOOKUP, MKDIR, MKNOD, SYMLINK or LINK.
 ///
 /// # Errors
 /// As [`body`]; a name that is not there is ENOENT, also in the form of node 0.
 pub fn entry(bytes: &[u8], unique: u64) -> Result<Entry, Refused> {
-    let entry = read(bytes, unique, Entry::take)?;
+    let entry = looked_up(bytes, unique)?;
     if entry.node.0 == 0 { Err(Refused::Errno(Errno::ENOENT)) } else { Ok(entry) }
 }
 

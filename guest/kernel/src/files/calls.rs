@@ -14,7 +14,12 @@ use fuse::{Errno, NodeId, Operation, Request};
 
 use super::Failed;
 use super::cache::Pages;
+use super::late::Late;
+use super::names::{Asked, Forgotten, Names};
+use super::unread::Unread;
+use crate::executor::Spawner;
 use crate::hardware::Requests;
+use crate::timers::Timers;
 
 /// Most bytes of one read or write.
 pub const MAX_IO: usize = 64 * 1024;
@@ -29,8 +34,15 @@ pub const MAX_REPLY: usize = MAX_IO + 4096;
 #[derive(Default)]
 pub struct Calls {
     state: RefCell<State>,
+    /// For what is to be done although the program that began it is gone.
+    pub(super) spawner: Spawner,
+    pub(super) timers: Timers,
     /// What was read of files.
     pub(super) pages: RefCell<Pages>,
+    /// What is believed of names, and of the files they lead to.
+    pub(super) names: RefCell<Names>,
+    /// What the server was not told of yet.
+    pub(super) late: RefCell<Late>,
 }
 
 #[derive(Default)]
@@ -61,6 +73,20 @@ struct Waiting {
 }
 
 impl Calls {
+    /// Requests of tasks that `spawner` starts, by the time of `timers`.
+    pub fn new(spawner: Spawner, timers: Timers) -> Calls {
+        Calls { spawner, timers, ..Calls::default() }
+    }
+
+    pub(super) fn now_us(&self) -> u64 {
+        self.timers.now_us()
+    }
+
+    /// To be taken before the server is asked for what is believed afterwards.
+    pub(super) fn asked(&self) -> Asked {
+        self.names.borrow().asked(self.now_us())
+    }
+
     /// Whoever asks for a file waits from now on, until [`Calls::mount`] or [`Calls::without`].
     pub fn expect(&self) {
         let session = &mut self.state.borrow_mut().session;
@@ -78,11 +104,19 @@ impl Calls {
     pub async fn mount(self: Rc<Calls>) {
         self.expect();
         let (major, minor) = VERSION;
-        let flags = capability::BIG_WRITES | capability::MAX_PAGES | capability::ATOMIC_TRUNCATE;
+        let flags = capability::BIG_WRITES
+            | capability::MAX_PAGES
+            | capability::ATOMIC_TRUNCATE
+            | capability::WRITEBACK_CACHE;
         let init = InitIn { major, minor, max_readahead: MAX_IO as u32, flags };
         let outcome = self.call(NodeId(0), &Operation::Init(init), reply::init).await;
         let session = match outcome {
-            Ok(init) if init.major == major && init.max_write as usize >= MAX_IO => Session::Ready,
+            Ok(init) if init.major == major && init.max_write as usize >= MAX_IO => {
+                if init.flags & capability::WRITEBACK_CACHE != 0 {
+                    self.agree_on_late_writes();
+                }
+                Session::Ready
+            }
             Ok(_) => Session::Failed(Errno::EPROTO.into()),
             Err(failed) => Session::Failed(failed),
         };
@@ -112,27 +146,19 @@ impl Calls {
 
     /// Sends a request and reads its reply.
     pub(super) async fn call<T>(
-        &self,
+        self: &Rc<Calls>,
         node: NodeId,
         operation: &Operation<'_>,
         read: impl FnOnce(&[u8], u64) -> Result<T, Refused>,
     ) -> Result<T, Failed> {
-        let unique = self.begin(node, operation);
-        let patience = Patience { calls: self, unique };
-        let reply = self.reply(unique).await;
-        drop(patience);
-        read(&reply, unique).map_err(|refused| refused.errno().into())
+        self.ask(node, operation).reply(read).await
     }
 
     /// Sends a request whose reply is read later, or never if what is returned is dropped.
     pub(super) fn ask(self: &Rc<Calls>, node: NodeId, operation: &Operation<'_>) -> Pending {
-        Pending { calls: self.clone(), unique: self.begin(node, operation) }
-    }
-
-    fn begin(&self, node: NodeId, operation: &Operation<'_>) -> u64 {
         let unique = self.send(node, operation);
         self.state.borrow_mut().waiting.insert(unique, Waiting::default());
-        unique
+        Pending { calls: self.clone(), unique, node, unread: Unread::of(operation) }
     }
 
     async fn reply(&self, unique: u64) -> Vec<u8> {
@@ -140,7 +166,10 @@ impl Calls {
             let mut state = self.state.borrow_mut();
             let waiting = state.waiting.get_mut(&unique).expect("kept until its reply is read");
             match waiting.reply.take() {
-                Some(reply) => Poll::Ready(reply),
+                Some(reply) => {
+                    state.waiting.remove(&unique);
+                    Poll::Ready(reply)
+                }
                 None => {
                     waiting.waker = Some(cx.waker().clone());
                     Poll::Pending
@@ -187,6 +216,9 @@ impl Calls {
 
     /// Gives requests to the device.
     pub fn egress(&self, device: &mut impl Requests) {
+        for Forgotten { node, lookups } in self.names.borrow_mut().forgotten() {
+            self.tell(node, &Operation::Forget { lookups });
+        }
         let state = &mut *self.state.borrow_mut();
         while let Some((unique, bytes)) = state.outbox.front() {
             let Some(number) = device.submit(bytes) else { return };
@@ -200,6 +232,8 @@ impl Calls {
 pub(super) struct Pending {
     calls: Rc<Calls>,
     unique: u64,
+    node: NodeId,
+    unread: Unread,
 }
 
 impl Pending {
@@ -215,18 +249,16 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.calls.state.borrow_mut().waiting.remove(&self.unique);
-    }
-}
-
-/// Forgets who waits when it is dropped; the reply is then nobody's.
-struct Patience<'a> {
-    calls: &'a Calls,
-    unique: u64,
-}
-
-impl Drop for Patience<'_> {
-    fn drop(&mut self) {
-        self.calls.state.borrow_mut().waiting.remove(&self.unique);
+        let Pending { unique, node, unread, .. } = *self;
+        let waiting = &mut self.calls.state.borrow_mut().waiting;
+        if unread == Unread::Nothing {
+            waiting.remove(&unique);
+        } else if waiting.contains_key(&unique) {
+            let calls = self.calls.clone();
+            self.calls.spawner.spawn(async move {
+                let reply = calls.reply(unique).await;
+                unread.give_back(&calls, node, &reply, unique);
+            });
+        }
     }
 }

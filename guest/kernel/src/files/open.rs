@@ -1,20 +1,23 @@
 //! An open file: read through the page cache, and ahead of whoever reads it in order.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use fuse::request::SetAttr;
-use fuse::{Errno, Handle, Opened, Operation, reply};
+use fuse::{Attr, Errno, Opened, Operation, reply};
 
 use super::cache::{PAGE, Ticket, Version};
 use super::calls::Pending;
-use super::{Failed, MAX_IO, Node};
+use super::late::Remote;
+use super::walk::Node;
+use super::{Failed, MAX_IO};
 
 /// An open file; dropping it closes it without hearing of errors.
 pub struct OpenFile {
-    node: Node,
-    handle: Handle,
-    open: bool,
+    pub(super) remote: Rc<Remote>,
+    /// Bytes of it when it was opened.
+    size: u64,
     /// `FOPEN_*`.
     flags: u32,
     /// Where whoever reads in order reads next.
@@ -30,15 +33,13 @@ struct Ahead {
 }
 
 impl OpenFile {
-    /// A file that the server has just opened, by the attributes of its lookup.
-    pub(super) fn new(node: Node, opened: Opened) -> OpenFile {
+    /// A file that the server has just opened, whose attributes were `attr` before.
+    pub(super) fn new(node: Node, attr: &Attr, opened: Opened) -> OpenFile {
         let keep = opened.flags & Opened::KEEP_CACHE != 0;
-        let version = Version::from(&node.attr);
-        node.calls.pages.borrow_mut().opened(node.attr.inode, version, keep);
+        node.calls.pages.borrow_mut().opened(attr.inode, Version::from(attr), keep);
         OpenFile {
-            node,
-            handle: opened.handle,
-            open: true,
+            remote: Rc::new(Remote::new(node, attr.inode, opened.handle, keep)),
+            size: attr.size,
             flags: opened.flags,
             next: Cell::new(0),
             ahead: RefCell::new(None),
@@ -50,17 +51,21 @@ impl OpenFile {
     /// # Errors
     /// They cannot be read.
     pub async fn read(&self, offset: u64, out: &mut Vec<u8>) -> Result<usize, Failed> {
-        let (calls, inode) = (&self.node.calls, self.node.attr.inode);
+        let (calls, inode) = (&self.remote.node.calls, self.remote.inode);
         let cached = calls.pages.borrow_mut().read(inode, offset, MAX_IO, out);
         if let Some(count) = cached {
             self.next.set(offset + count as u64);
             return Ok(count);
         }
+        self.remote.catch_up().await?;
         let start = offset - offset % PAGE as u64;
-        let asked = self.ahead.take().filter(|ahead| ahead.offset == start);
+        // Not what was asked for before a write by whomever: that may be older.
+        let ticket = calls.pages.borrow().ticket(inode);
+        let right = |ahead: &Ahead| ahead.offset == start && ahead.ticket == ticket;
+        let asked = self.ahead.take().filter(right);
         let asked = asked.unwrap_or_else(|| self.ask(start));
         let after = start + MAX_IO as u64;
-        if offset == self.next.get() && after < self.node.attr.size {
+        if offset == self.next.get() && after < self.size {
             let there = calls.pages.borrow().has(inode, after);
             let ahead = (!there).then(|| self.ask(after));
             self.ahead.replace(ahead);
@@ -81,56 +86,64 @@ impl OpenFile {
     }
 
     fn ask(&self, offset: u64) -> Ahead {
-        let ticket = self.node.calls.pages.borrow().ticket(self.node.attr.inode);
-        let ask = Operation::Read { handle: self.handle, offset, size: MAX_IO as u32 };
-        Ahead { offset, ticket, pending: self.node.calls.ask(self.node.id, &ask) }
+        let Remote { node, inode, handle, .. } = &*self.remote;
+        let ticket = node.calls.pages.borrow().ticket(*inode);
+        let ask = Operation::Read { handle: *handle, offset, size: MAX_IO as u32 };
+        Ahead { offset, ticket, pending: node.calls.ask(node.id, &ask) }
     }
 
-    /// Writes all of `bytes` at `offset`.
+    /// Writes all of `bytes` at `offset`; the server may be told of it late.
     ///
     /// # Errors
-    /// They cannot be written; how many were is unknown.
+    /// They cannot be written, or could not be before; how many were is unknown.
     pub async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Failed> {
-        let (inode, length) = (self.node.attr.inode, bytes.len() as u64);
-        let pages = &self.node.calls.pages;
+        let calls = &self.remote.node.calls;
         self.ahead.take();
-        pages.borrow_mut().written(inode, offset, length);
-        let outcome = self.put(offset, bytes).await;
-        pages.borrow_mut().written(inode, offset, length);
-        outcome
+        self.remote.heard()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if calls.write_late(&self.remote, offset, bytes) {
+            return Ok(());
+        }
+        self.remote.catch_up().await?;
+        match calls.write_late(&self.remote, offset, bytes) {
+            true => Ok(()),
+            false => self.remote.put(offset, bytes).await,
+        }
     }
 
-    async fn put(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Failed> {
-        while !bytes.is_empty() {
-            let data = &bytes[..bytes.len().min(MAX_IO)];
-            let ask = Operation::Write { handle: self.handle, offset, data, kill_set_id: false };
-            let count = self.node.calls.call(self.node.id, &ask, reply::written).await?;
-            let count = count as usize;
-            if count == 0 || count > data.len() {
-                return Err(Errno::EIO.into());
-            }
-            offset += count as u64;
-            bytes = &bytes[count..];
-        }
-        Ok(())
+    /// Has the server told of all that was written so far.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn flush(&self) -> Result<(), Failed> {
+        self.remote.catch_up().await
     }
 
     /// The file's length now, bytes.
     ///
     /// # Errors
-    /// The server does not say.
+    /// The server does not say, or what was written before could not be.
     pub async fn size(&self) -> Result<u64, Failed> {
-        let ask = Operation::GetAttr { handle: Some(self.handle) };
-        Ok(self.node.calls.call(self.node.id, &ask, reply::attr).await?.attr.size)
+        let Remote { node, handle, .. } = &*self.remote;
+        self.remote.heard()?;
+        if let Some(size) = node.calls.late_size(node.id) {
+            return Ok(size);
+        }
+        self.remote.catch_up().await?;
+        Ok(node.attr_now(Some(*handle)).await?.size)
     }
 
     /// Cuts the file to nothing.
     pub(super) async fn empty(&self) -> Result<(), Failed> {
-        let (calls, inode) = (&self.node.calls, self.node.attr.inode);
-        let cut = SetAttr { handle: Some(self.handle), size: Some(0), ..SetAttr::default() };
-        calls.pages.borrow_mut().resized(inode);
-        let outcome = calls.call(self.node.id, &Operation::SetAttr(cut), reply::attr).await;
-        calls.pages.borrow_mut().resized(inode);
+        let Remote { node, inode, handle, .. } = &*self.remote;
+        self.remote.catch_up().await?;
+        let cut = SetAttr { handle: Some(*handle), size: Some(0), ..SetAttr::default() };
+        node.calls.pages.borrow_mut().resized(*inode);
+        let outcome = node.calls.call(node.id, &Operation::SetAttr(cut), reply::attr).await;
+        node.calls.pages.borrow_mut().resized(*inode);
+        node.changed();
         outcome.map(drop)
     }
 
@@ -138,19 +151,17 @@ impl OpenFile {
     ///
     /// # Errors
     /// What was written could not be kept.
-    pub async fn close(mut self) -> Result<(), Failed> {
-        let calls = &self.node.calls;
+    pub async fn close(self) -> Result<(), Failed> {
+        let Remote { node, handle, open, .. } = &*self.remote;
+        let written = self.remote.catch_up().await;
         let flushed = match self.flags & Opened::NO_FLUSH {
-            0 => {
-                let ask = Operation::Flush { handle: self.handle };
-                calls.call(self.node.id, &ask, reply::done).await
-            }
-            // Nothing is written late here.
+            0 => node.calls.call(node.id, &Operation::Flush { handle: *handle }, reply::done).await,
+            // The server keeps nothing back.
             _ => Ok(()),
         };
-        self.open = false;
-        let ask = Operation::Release { handle: self.handle };
-        calls.call(self.node.id, &ask, reply::done).await?;
+        open.set(false);
+        node.calls.call(node.id, &Operation::Release { handle: *handle }, reply::done).await?;
+        written?;
         match flushed {
             // A server without FLUSH has nothing to say there.
             Err(Failed::Errno(Errno::ENOSYS)) => Ok(()),
@@ -161,9 +172,9 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        self.node.calls.pages.borrow_mut().closed(self.node.attr.inode);
-        if self.open {
-            self.node.calls.tell(self.node.id, &Operation::Release { handle: self.handle });
-        }
+        let Remote { node, inode, .. } = &*self.remote;
+        node.calls.pages.borrow_mut().closed(*inode);
+        // It stays open until that is written.
+        node.calls.send_late(node.id);
     }
 }

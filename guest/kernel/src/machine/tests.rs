@@ -1,5 +1,6 @@
 use super::*;
-use crate::lab::{Disk, End, GUEST, PEER, Peer, TestCpu, wire};
+use crate::lab::shelf::Shelf;
+use crate::lab::{End, GUEST, PEER, Peer, TestCpu, wire};
 use core::cell::RefCell;
 use std::string::String;
 use std::vec::Vec;
@@ -56,7 +57,7 @@ impl Messages for Paper {
     }
 }
 
-type TestMachine = Machine<End, Never, Disk, Paper>;
+type TestMachine = Machine<End, Never, Shelf, Paper>;
 
 fn machine(peer: Option<IpAddr>) -> (TestMachine, Peer, Rc<TestCpu>, End) {
     let (link, other) = wire(1500);
@@ -137,7 +138,7 @@ fn a_timer_bounds_the_sleep() {
 #[test]
 fn files_are_mounted_when_their_device_is_added() {
     let (mut machine, _peer, _cpu, _) = machine(None);
-    machine.add_files(Some(Disk::new()));
+    machine.add_files(Some(Shelf::new()));
     let files = machine.system.files.clone();
     let names: Rc<RefCell<Vec<String>>> = Rc::default();
     let seen = names.clone();
@@ -161,7 +162,7 @@ fn a_program_that_runs_before_the_files_device_is_found_waits_for_it() {
     });
     machine.step();
     machine.step();
-    machine.add_files(Some(Disk::new()));
+    machine.add_files(Some(Shelf::new()));
     for _ in 0..50 {
         machine.step();
     }

@@ -166,7 +166,7 @@ fn a_taken_port_is_said_to_be_taken() {
 
 #[test]
 fn fetch_gets_a_file_into_the_file_space() {
-    let mut lab = Lab::with_disk();
+    let mut lab = Lab::with_files();
     let body: vec::Vec<u8> = (0..150_000_u32).map(|n| n as u8).collect();
     let head = alloc::format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
     lab.peer.answer = Some([head.as_bytes(), &body].concat());
@@ -179,7 +179,7 @@ fn fetch_gets_a_file_into_the_file_space() {
 
 #[test]
 fn a_failed_fetch_leaves_the_file_as_it_was() {
-    let mut lab = Lab::with_disk();
+    let mut lab = Lab::with_files();
     lab.peer.answer = Some(b"HTTP/1.1 404 Not Found\r\n\r\n".to_vec());
     assert_eq!(
         lab.run("fetch http://192.0.2.20:7/x -o hello", b""),
@@ -190,8 +190,8 @@ fn a_failed_fetch_leaves_the_file_as_it_was() {
 
 #[test]
 fn files_are_listed_shown_and_summed() {
-    let mut lab = Lab::with_disk();
-    assert_eq!(lab.run("ls", b""), said("hello\nlink\nloop\nsub\n"));
+    let mut lab = Lab::with_files();
+    assert_eq!(lab.run("ls", b""), said("hello\nlink\nloop\nshared\nsub\n"));
     assert_eq!(lab.run("cat hello sub/../link", b""), said("hello, space\nhello, space\n"));
     let long = lab.run("ls -l sub", b"").output;
     assert!(long.starts_with('-') && long.ends_with("      200000 big\n"), "{long}");
@@ -201,17 +201,14 @@ fn files_are_listed_shown_and_summed() {
 
 #[test]
 fn a_file_that_stays_the_same_is_read_from_the_server_once() {
-    let mut lab = Lab::with_disk();
-    // The first request begins the session.
-    assert_eq!(lab.run("ls sub", b""), said("big\n"));
+    let mut lab = Lab::with_files();
     let mut sum = || {
-        let before = lab.requests();
         let sum = lab.run("sha256 sub/big", b"").output;
-        (sum, lab.requests() - before)
+        (sum, lab.shelf().asked().matches("Read").count())
     };
-    let ((first, asked), (again, less)) = (sum(), sum());
+    let ((first, reads), (again, fewer)) = (sum(), sum());
     assert_eq!(first, again);
-    assert_eq!(asked - less, 4, "four reads of 200,000 bytes: {asked}, {less}");
+    assert_eq!((reads, fewer), (5, 1), "where a live parent's file ends is asked");
     std::fs::write(lab.root().join("lower/sub/big"), [b'y'; 200_000]).unwrap();
     assert_ne!(lab.run("sha256 sub/big", b"").output, first);
     std::fs::write(lab.root().join("lower/hello"), "longer than before\n").unwrap();
@@ -228,7 +225,7 @@ fn sha256_of_nothing_is_the_known_one() {
 
 #[test]
 fn standard_input_goes_through_cat_and_into_files() {
-    let mut lab = Lab::with_disk();
+    let mut lab = Lab::with_files();
     assert_eq!(lab.run("cat", b"as it is"), said("as it is"));
     assert_eq!(lab.run("write hello", b"new"), said(""));
     assert_eq!(lab.run("cat /hello", b""), said("new"));
@@ -237,7 +234,7 @@ fn standard_input_goes_through_cat_and_into_files() {
 
 #[test]
 fn files_that_cannot_be_had_are_named_with_the_reason() {
-    let mut lab = Lab::with_disk();
+    let mut lab = Lab::with_files();
     let outcome = lab.run("cat gone sub loop hello/x hello", b"");
     assert_eq!(outcome.status, 1);
     assert_eq!(outcome.output, "hello, space\n");
