@@ -141,12 +141,13 @@ impl FileSpace {
         let limits = config.limits;
         let opened = config.open(kept)?;
         let backing = config.backing.clone().filter(|_| opened.quota.is_none());
-        let sealed = opened.layers.are_sealed(&opened.layers.roots);
+        // What is bound is the host's, which changes it without a word.
+        let alone = opened.layers.are_sealed(&opened.layers.roots) && config.bindings.is_empty();
         let offer = Offer {
             max_write: limits.write,
             // A host's programs run from the mount; those of a guest do not while it truncates.
             atomic_truncate: backing.is_some() || config.view == View::Guest,
-            writeback: sealed && backing.is_none(),
+            writeback: alone && backing.is_none(),
             passthrough: backing.is_some(),
         };
         let root = opened.layers.root(opened.upper);

@@ -5,12 +5,12 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use fuse::session::capability::WRITEBACK_CACHE;
 use fuse::{Errno, Operation, Request, reply};
 
 use crate::hardware::{Queues, Requests};
 
 /// The directories `lower`, `upper`, `work` and `shared` below `root`, and the server over them.
-/// The last is seen as `shared`, for the space and its parent to write.
 pub(crate) struct Shelf {
     space: cowfs::FileSpace,
     replies: VecDeque<(u16, Vec<u8>)>,
@@ -18,6 +18,8 @@ pub(crate) struct Shelf {
     asked: Vec<String>,
     /// Bytes of the longest WRITE.
     pub(crate) longest: usize,
+    /// It says that it takes late writes, whatever it knows better.
+    insists: bool,
     /// What every WRITE is refused with.
     pub(crate) full: Option<Errno>,
     /// Whether replies wait.
@@ -28,15 +30,20 @@ pub(crate) struct Shelf {
 impl Shelf {
     /// Over a live parent, of whose changes the guest is not told.
     pub(crate) fn new() -> Shelf {
-        Shelf::over(cowfs::LowerLayer::Live)
+        Shelf::over(cowfs::LowerLayer::Live, false)
     }
 
     /// Over what nobody changes any more.
     pub(crate) fn sealed() -> Shelf {
-        Shelf::over(|files| cowfs::LowerLayer::Sealed { files, index: None, own: false })
+        Shelf::over(|files| cowfs::LowerLayer::Sealed { files, index: None, own: false }, false)
     }
 
-    fn over(lower: impl Fn(std::path::PathBuf) -> cowfs::LowerLayer) -> Shelf {
+    /// The same with `shared`, which the parent writes too; late writes are taken nevertheless.
+    pub(crate) fn shared() -> Shelf {
+        Shelf::over(|files| cowfs::LowerLayer::Sealed { files, index: None, own: false }, true)
+    }
+
+    fn over(lower: impl Fn(std::path::PathBuf) -> cowfs::LowerLayer, is_shared: bool) -> Shelf {
         let root = tempfile::tempdir().unwrap();
         let [files, upper, work] = ["lower", "upper", "work"].map(|name| root.path().join(name));
         for directory in [&files, &upper, &work] {
@@ -50,10 +57,20 @@ impl Shelf {
         std::os::unix::fs::symlink("sub/../hello", files.join("link")).unwrap();
         std::os::unix::fs::symlink("loop", files.join("loop")).unwrap();
         let mut config = cowfs::Config::new(vec![lower(files)], upper, work);
-        config.bindings.push(cowfs::Binding { at: "shared".into(), from: shared, write: true });
-        let space = cowfs::FileSpace::open(config).unwrap();
-        let (replies, asked) = (VecDeque::new(), Vec::new());
-        Shelf { space, replies, next: 0, asked, longest: 0, full: None, held: false, root }
+        if is_shared {
+            config.bindings.push(cowfs::Binding { at: "shared".into(), from: shared, write: true });
+        }
+        Shelf {
+            space: cowfs::FileSpace::open(config).unwrap(),
+            replies: VecDeque::new(),
+            next: 0,
+            asked: Vec::new(),
+            longest: 0,
+            insists: is_shared,
+            full: None,
+            held: false,
+            root,
+        }
     }
 
     /// Names of the requests since this was called last, one space between them.
@@ -74,6 +91,11 @@ impl Shelf {
                 reply::fail(out, request.header.unique, errno)
             }
             _ => self.space.handle(bytes, crate::files::MAX_REPLY, out),
+        }
+        if let (Operation::Init(_), true) = (request.operation, self.insists) {
+            // fuse_init_out: flags follow the header and three other words.
+            let flags = out[28..].first_chunk_mut::<4>().unwrap();
+            *flags = (u32::from_ne_bytes(*flags) | WRITEBACK_CACHE as u32).to_ne_bytes();
         }
     }
 }

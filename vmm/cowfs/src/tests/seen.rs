@@ -376,3 +376,21 @@ fn the_kernels_own_files_are_not_bound() {
         assert!(matches!(refused, OpenFailure::OfTheKernel { .. }), "{refused}");
     }
 }
+
+#[test]
+fn writes_may_come_late_only_where_nobody_else_writes() {
+    let place = Place::new();
+    let is_late = |config: &Config| {
+        let guest = open(config);
+        guest.space.lock().session.has(fuse::session::capability::WRITEBACK_CACHE)
+    };
+    let live = place.base();
+    let files = place.path("lower");
+    let sealed = vec![LowerLayer::Sealed { files, index: None, own: true }];
+    let mut sealed = Config { lowers: sealed, ..place.base() };
+    assert_eq!((is_late(&live), is_late(&sealed)), (false, true));
+    for write in [false, true] {
+        sealed.bindings = vec![Binding { at: "bound".into(), from: place.path("below"), write }];
+        assert!(!is_late(&sealed), "the host writes there without a word");
+    }
+}

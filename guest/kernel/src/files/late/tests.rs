@@ -75,7 +75,7 @@ fn each_write_is_a_request_where_the_server_does_not_take_late_ones() {
 
 #[test]
 fn each_write_is_a_request_where_the_parent_writes_too() {
-    let mut lab = Lab::with_own(Shelf::sealed());
+    let mut lab = Lab::with_own(Shelf::shared());
     std::fs::write(lab.root().join("shared/there"), "").unwrap();
     let files = lab.system().files;
     let made = lab.done(async move { files.create("/", "shared/made").await.unwrap() });
