@@ -4,7 +4,7 @@ use crate::host::{Directory, Stat};
 use crate::layer::{Found, Merged, Place, Sight, UPPER, Volume};
 use crate::node::{Orphan, Seen, checked};
 use crate::space::State;
-use crate::stored::{Origin, Shown};
+use crate::stored::{Origin, Shown, redirect};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR};
 use fuse::{Entry, Errno, Name, NodeId};
 use std::collections::HashMap;
@@ -243,9 +243,11 @@ impl State {
             seen.inode = Origin::read(&file)?.map_or(inode, |origin| origin.inode);
             seen.shown = Shown::read(&file, kind)?.map(|kept| self.role.as_seen(kept));
             seen.kind = seen.shown.map_or(kind, |shown| shown.kind);
+            // What was moved below an opaque directory still has what the lowers have.
             pure = kind == TYPE_DIRECTORY
                 && place.layer == UPPER
-                && (merged.opaque || self.layers.marks.is_opaque(&file)?);
+                && (merged.opaque && redirect(&file)?.is_none()
+                    || self.layers.marks.is_opaque(&file)?);
         }
         Ok((seen, pure))
     }

@@ -57,13 +57,7 @@ impl State {
         let written = found.place.layer == merged.top && merged.upper.is_some();
         let below = self.layers.find_lower(&merged, name)?.is_some();
         let retired = self.retire(directory, &merged, name, &found)?;
-        // What is of the upper alone and holds no whiteout the host finds empty by itself.
-        let alone = written && !below && merged.opaque;
-        let own = || self.remove_own(&merged, name, Directory::remove_directory);
-        let removed = match alone.then(own) {
-            Some(removed) if removed != Err(Errno::ENOTEMPTY) => removed,
-            _ => self.remove_merged(directory, name, &found, below),
-        };
+        let removed = self.remove_merged(directory, name, &found, below);
         self.settle(retired, removed)?;
         self.forget_removed(directory, name);
         Ok(())
@@ -78,6 +72,14 @@ impl State {
     ) -> Result<(), Errno> {
         let merged = self.directory(directory)?;
         let child = self.layers.open(&merged, name, found.place)?;
+        // What is of the upper alone and holds no whiteout the host finds empty by itself. One that
+        // came from elsewhere may have nothing but what the lowers have.
+        if !below && child.upper.is_some() && child.lowers.is_empty() {
+            let removed = self.remove_own(&merged, name, Directory::remove_directory);
+            if removed != Err(Errno::ENOTEMPTY) {
+                return removed;
+            }
+        }
         self.check_empty(&child)?;
         let merged = self.upper_directory(directory)?;
         let written = found.place.layer == merged.top;

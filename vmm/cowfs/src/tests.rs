@@ -240,6 +240,29 @@ fn directories_are_renamed_with_what_the_parent_has_in_them() {
 }
 
 #[test]
+fn a_directory_moved_into_one_that_hides_the_parents_has_what_it_had() {
+    let place = Place::new();
+    place.write("lower/whole/part/file", "the parent's");
+    place.write("lower/place/old", "");
+    let mut guest = place.guest();
+    guest.unlink("place/old").unwrap();
+    guest.rmdir("place").unwrap();
+    guest.mkdir("place").unwrap();
+    guest.rename("whole", "place/whole", 0).unwrap();
+    for fresh in [false, true] {
+        if fresh {
+            guest = guest.restart(&place);
+        }
+        assert_eq!(guest.attr("place/whole").unwrap().links, 1, "it has directories to look into");
+        assert_eq!(guest.rmdir("place/whole"), Err(Errno::ENOTEMPTY));
+        guest.mkdir("empty").unwrap();
+        assert_eq!(guest.rename("empty", "place/whole", 0), Err(Errno::ENOTEMPTY));
+        guest.rmdir("empty").unwrap();
+        assert_eq!(guest.read("place/whole/part/file").unwrap(), "the parent's");
+    }
+}
+
+#[test]
 fn names_are_exchanged() {
     let place = Place::new();
     place.write("lower/a/file", "in a");
