@@ -5,7 +5,7 @@ use super::changes::{compared, lines};
 use super::crash::seen;
 use super::guest::{Guest, Place};
 use crate::host::{Fault, with_fault};
-use crate::{CommitFailure, Committed, Conflict, Refusal, Unselectable};
+use crate::{Change, CommitFailure, Committed, Conflict, Refusal, Unselectable, What};
 use fuse::Errno;
 use fuse::request::{SetAttr, rename_flags};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -400,7 +400,10 @@ fn whatever_the_space_did_the_parent_gets_it() {
         let before = tree(&place.path("lower"));
         let found = place.base().compare(&mut |_| {}).unwrap();
         assert!(found.unreadable.is_empty() && found.changes.iter().all(|c| c.conflict.is_none()));
-        assert_eq!(found.changes.is_empty(), view == before, "{:#?}", found.changes);
+        // Directories that changed places may have come to hold the same again.
+        let is_moved = |change: &Change| matches!(change.what, What::Renamed { .. });
+        let is_same = view == before && !found.changes.iter().any(is_moved);
+        assert_eq!(found.changes.is_empty(), is_same, "{:#?}", found.changes);
         commit(&place, &[], false).unwrap_or_else(|failure| panic!("{failure:?}"));
         assert_eq!(tree(&place.path("lower")), view);
         assert_eq!(told(&mut open()), view);

@@ -3,6 +3,7 @@
 
 use super::guest::{Guest, Place};
 use fuse::record::{TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
+use fuse::request::rename_flags;
 use fuse::{Errno, Handle};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -138,17 +139,38 @@ impl Tree {
                 _ => {}
             }
         }
-        let moved: Vec<_> = self
-            .0
-            .keys()
-            .filter(|key| key.strip_prefix(old).is_some_and(|r| r.is_empty() || r.starts_with('/')))
-            .cloned()
-            .collect();
-        for key in moved {
-            let thing = self.0.remove(&key).expect("it was listed");
-            self.0.insert(format!("{new}{}", &key[old.len()..]), thing);
-        }
+        let moved = self.take(old);
+        self.put(new, moved);
         Ok(())
+    }
+
+    fn exchange(&mut self, one: &str, two: &str) -> Result<(), Errno> {
+        self.directory_of(one)?;
+        self.directory_of(two)?;
+        if self.get(one)?.is_same(self.get(two)?) || one == two {
+            return Ok(());
+        }
+        let [first, second] = [one, two].map(|path| self.take(path));
+        self.put(two, first);
+        self.put(one, second);
+        Ok(())
+    }
+
+    /// Takes what is at a path and below it away, by the rest of each path.
+    fn take(&mut self, path: &str) -> Vec<(String, Thing)> {
+        let is_it = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        let rest =
+            |key: &String| key.strip_prefix(path).filter(|rest| is_it(rest)).map(String::from);
+        let rests: Vec<String> = self.0.keys().filter_map(rest).collect();
+        let each = rests.into_iter().filter_map(|rest| {
+            let thing = self.0.remove(&format!("{path}{rest}"))?;
+            Some((rest, thing))
+        });
+        each.collect()
+    }
+
+    fn put(&mut self, path: &str, things: Vec<(String, Thing)>) {
+        self.0.extend(things.into_iter().map(|(rest, thing)| (format!("{path}{rest}"), thing)));
     }
 
     /// What can be seen: a line for each path.
@@ -245,10 +267,12 @@ fn layer(place: &Place, number: usize) -> Vec<String> {
 }
 
 fn told((operation, first, second): (u8, u8, u8)) -> String {
-    const NAMES: [&str; 9] =
-        ["write", "append", "mkdir", "symlink", "unlink", "rmdir", "link", "rename", "rename"];
+    const NAMES: [&str; 10] = [
+        "write", "append", "mkdir", "symlink", "unlink", "rmdir", "link", "rename", "exchange",
+        "rename",
+    ];
     let path = |byte| PATHS[usize::from(byte) % PATHS.len()];
-    format!("{} {} {}", NAMES[usize::from(operation % 9)], path(first), path(second))
+    format!("{} {} {}", NAMES[usize::from(operation) % NAMES.len()], path(first), path(second))
 }
 
 /// One operation on both; the results must be the same.
@@ -257,7 +281,10 @@ fn step(guest: &mut Guest, tree: &mut Tree, (operation, first, second): (u8, u8,
     let other = PATHS[usize::from(second) % PATHS.len()];
     let text = format!("{first}.{second}");
     let nothing = |_| ();
-    let (ours, expected) = match operation % 9 {
+    let is_within = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'))
+    };
+    let (ours, expected) = match operation % 10 {
         0 => (guest.write(path, &text), tree.write(path, &text)),
         1 => (guest.append(path, &text), tree.append(path, &text)),
         2 => (guest.mkdir(path).map(nothing), tree.make(path, Thing::Directory)),
@@ -265,9 +292,17 @@ fn step(guest: &mut Guest, tree: &mut Tree, (operation, first, second): (u8, u8,
         4 => (guest.unlink(path), tree.unlink(path)),
         5 => (guest.rmdir(path), tree.rmdir(path)),
         6 => (guest.link(path, other).map(nothing), tree.link(path, other)),
+        8 => {
+            let ours = guest.rename(path, other, rename_flags::EXCHANGE);
+            if is_within(path, other) || is_within(other, path) {
+                assert!(ours.is_err(), "of a directory with what is in it");
+                return;
+            }
+            (ours, tree.exchange(path, other))
+        }
         _ => {
             let ours = guest.rename(path, other, 0);
-            let into_itself = other.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+            let into_itself = is_within(other, path);
             let directory = tree.get(path).is_ok_and(Thing::is_directory);
             if directory && into_itself {
                 assert!(ours.is_err());
