@@ -54,7 +54,6 @@ impl State {
         if !found.stat.is_directory() {
             return Err(Errno::ENOTDIR);
         }
-        let written = found.place.layer == merged.top && merged.upper.is_some();
         let below = self.layers.find_lower(&merged, name)?.is_some();
         let retired = self.retire(directory, &merged, name, &found)?;
         let removed = self.remove_merged(directory, name, &found, below);
