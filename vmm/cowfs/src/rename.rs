@@ -6,6 +6,7 @@
 
 use crate::host::Rename;
 use crate::layer::{Found, Merged, Sight, Volume};
+use crate::node::Node;
 use crate::remove::Retired;
 use crate::space::State;
 use crate::stored;
@@ -32,11 +33,22 @@ impl State {
         for (directory, name) in [old, new] {
             self.check_movable(directory, name)?;
         }
+        let into_itself = self.is_above(old, new.0);
+        if into_itself || flags == rename_flags::EXCHANGE && self.is_above(new, old.0) {
+            return Err(Errno::EINVAL);
+        }
         let source = self.find(&from, old.1)?.found()?;
         let target = self.find(&to, new.1)?;
         match flags {
             0 | rename_flags::NO_REPLACE => {}
-            rename_flags::EXCHANGE => return self.exchange(old, new, &source, &target.found()?),
+            rename_flags::EXCHANGE => {
+                let target = target.found()?;
+                return if source.place == target.place {
+                    Ok(())
+                } else {
+                    self.exchange(old, new, &source)
+                };
+            }
             _ => return Err(Errno::EINVAL),
         }
         if let Sight::Found(target) = &target {
@@ -114,22 +126,30 @@ impl State {
         self.nodes.rename(old, new);
     }
 
-    /// RENAME_EXCHANGE.
-    fn exchange(
-        &mut self,
-        old: Place<'_>,
-        new: Place<'_>,
-        source: &Found,
-        target: &Found,
-    ) -> Result<(), Errno> {
-        if source.place == target.place {
-            return Ok(());
+    /// Whether a name is that of `directory`, or of a directory it is in.
+    fn is_above(&self, (above, name): Place<'_>, mut directory: NodeId) -> bool {
+        let Some(named) = self.nodes.child(above, name) else { return false };
+        loop {
+            if directory == named {
+                return true;
+            }
+            match self.nodes.get(directory).ok().and_then(Node::name) {
+                Some((above, _)) => directory = above,
+                None => return false,
+            }
         }
+    }
+
+    /// RENAME_EXCHANGE of two different files, none of which is in the other.
+    fn exchange(&mut self, old: Place<'_>, new: Place<'_>, source: &Found) -> Result<(), Errno> {
         self.make_movable(old, source)?;
-        self.make_movable(new, target)?;
+        // Another name of the source may be in the target: the copy brought its directories up.
+        let to = self.directory(new.0)?;
+        let target = self.find(&to, new.1)?.found()?;
+        self.make_movable(new, &target)?;
         let (from, to) = (self.upper_directory(old.0)?, self.upper_directory(new.0)?);
         self.keep_disguise(source, old, &to)?;
-        self.keep_disguise(target, new, &from)?;
+        self.keep_disguise(&target, new, &from)?;
         from.upper().rename(old.1, to.upper(), new.1, Rename::Exchange)?;
         let ids = [self.nodes.detach(old.0, old.1), self.nodes.detach(new.0, new.1)];
         for (id, (directory, name)) in ids.into_iter().zip([new, old]) {

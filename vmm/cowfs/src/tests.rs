@@ -263,6 +263,40 @@ fn a_directory_moved_into_one_that_hides_the_parents_has_what_it_had() {
 }
 
 #[test]
+fn a_file_is_exchanged_with_a_directory_that_has_another_name_of_it() {
+    let place = Place::new();
+    place.write("lower/a/file", "both");
+    place.write("lower/b/other", "");
+    std::fs::hard_link(place.path("lower/a/file"), place.path("lower/b/link")).unwrap();
+    let mut guest = place.guest();
+    // Known by the name in the directory first: there it is copied up.
+    assert_eq!(guest.read("b/link").unwrap(), "both");
+    guest.rename("a/file", "b", rename_flags::EXCHANGE).unwrap();
+    assert_eq!(guest.read("b").unwrap(), "both");
+    guest.append("a/file/link", " names").unwrap();
+    assert_eq!(guest.read("b").unwrap(), "both names");
+    assert_eq!(guest.list("a/file", 4096).unwrap(), ["link", "other"]);
+}
+
+#[test]
+fn nothing_is_moved_into_itself() {
+    for (old, new, flags) in [
+        ("a", "a/b/new", 0),
+        ("a", "a/b", rename_flags::EXCHANGE),
+        ("a/c", "a", rename_flags::EXCHANGE),
+    ] {
+        let place = Place::new();
+        place.write("lower/a/b/file", "x");
+        place.write("lower/a/c", "");
+        let mut guest = place.guest();
+        assert_eq!(guest.read("a/b/file").unwrap(), "x");
+        assert!(guest.rename(old, new, flags).is_err(), "{old} {new}");
+        guest.append("a/b/file", "y").unwrap();
+        assert_eq!(guest.read("a/b/file").unwrap(), "xy");
+    }
+}
+
+#[test]
 fn names_are_exchanged() {
     let place = Place::new();
     place.write("lower/a/file", "in a");
