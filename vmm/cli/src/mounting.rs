@@ -241,6 +241,7 @@ impl Spaces {
         if !locks::is_freed(&lock, patience)? {
             locks::kill_holder(&lock, note.pid)?;
             if !locks::is_freed(&lock, END_PATIENCE)? {
+                write_note(&paths, note)?;
                 let why = format!(
                     "process {} does not die; see {}",
                     note.pid,

@@ -117,10 +117,10 @@ impl Background {
         if status.success() { Ok(()) } else { Err(self.ended(status)) }
     }
 
-    /// Why it ended: its own last sentence, or its status.
+    /// Why it ended: the sentence of its failure, or its status.
     pub(crate) fn ended(&self, status: ExitStatus) -> Failure {
         let ended = || format!("{} ended ({status}); see {}", self.what, self.log.display());
-        Failure::new(last_sentence(&self.log).unwrap_or_else(ended))
+        Failure::new(own_sentence(&self.log).unwrap_or_else(ended))
     }
 
     /// Kills the process and waits for its end.

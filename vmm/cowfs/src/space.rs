@@ -477,6 +477,10 @@ impl State {
                 .copy_range((from, from_offset), (to, to_offset), length)
                 .map(|count| reply::put_written(out, count)),
             Operation::Init(init) => {
+                // A machine that was started anew says so by nothing else.
+                if self.session.agreed().is_some() {
+                    self.reset();
+                }
                 self.session.init(&init).map(|init| reply::put_init(out, &init))
             }
             Operation::Destroy => {

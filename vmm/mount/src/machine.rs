@@ -1,8 +1,8 @@
 //! Answers the kernels of foreign machines, which come one after the other.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -22,7 +22,7 @@ use crate::run::Asked;
 /// Beside what serving files takes: messages with descriptors, and waiting for kicks.
 pub(crate) const CALLS: &[i64] = &[
     libc::SYS_recvfrom,
-    libc::SYS_epoll_create1,
+    libc::SYS_sendto,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
@@ -31,7 +31,7 @@ pub(crate) const CALLS: &[i64] = &[
 ];
 
 /// How full the machine's stream is, whether it blocks; and of what was handed over, whether it can
-/// shrink. The events are the machine's own: whoever has them not block stalls that alone.
+/// shrink. The events are the machine's own, and whether they block: this process serves no other.
 pub(crate) const ORDERS: [(i64, &[u64]); 2] = [
     (libc::SYS_ioctl, &[libc::FIONBIO, libc::FIONREAD, libc::TIOCOUTQ]),
     (
@@ -123,6 +123,7 @@ impl Drop for Device {
             self.kicked_by(index, None);
             self.calls.set(index, None);
         }
+        self.files.unmap();
         self.files.reset();
     }
 }
@@ -132,6 +133,8 @@ pub(crate) struct Machines {
     space: Arc<FileSpace>,
     files: Arc<Files>,
     calls: Arc<Calls>,
+    /// Hears the machine that is there, and the next.
+    waiting: OwnedFd,
 }
 
 impl Machines {
@@ -144,7 +147,8 @@ impl Machines {
         let heard = Arc::clone(&calls);
         let notify: Notify = Box::new(move |queue| heard.signal(queue));
         let files = Arc::new(Files::new(Arc::clone(&space), notify)?);
-        Ok(Machines { space, files, calls })
+        let waiting = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Machines { space, files, calls, waiting })
     }
 
     /// Answers whoever connects to `listener`, one machine at a time, for as long as the process
@@ -158,7 +162,7 @@ impl Machines {
         asked: Option<Asked>,
         served: impl FnOnce(),
     ) -> io::Result<()> {
-        let Machines { space, files, calls } = self;
+        let Machines { space, files, calls, waiting } = self;
         for _ in 0..THREADS {
             let files = Arc::clone(&files);
             thread::Builder::new().name("files".into()).spawn(move || files.run())?;
@@ -170,29 +174,34 @@ impl Machines {
             let answer = move || drop(ended.send(asked.serve(&space)));
             thread::Builder::new().name("seal".into()).spawn(answer)?;
         }
-        let attend = move || drop(ended.send(attend_all(&listener, &files, &calls)));
+        let attend = move || drop(ended.send(attend_all(&listener, &files, &calls, &waiting)));
         thread::Builder::new().name("machine".into()).spawn(attend)?;
         served();
         Err(ends.recv().unwrap_or_else(|_| io::ErrorKind::BrokenPipe.into()))
     }
 }
 
-fn attend_all(listener: &UnixListener, files: &Arc<Files>, calls: &Arc<Calls>) -> io::Error {
+fn attend_all(
+    listener: &UnixListener,
+    files: &Arc<Files>,
+    calls: &Arc<Calls>,
+    waiting: &OwnedFd,
+) -> io::Error {
+    let next = epoll::EventData::new_u64(NEXT);
+    if let Err(errno) = epoll::add(waiting, listener, next, epoll::EventFlags::IN) {
+        return errno.into();
+    }
     loop {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if sys::fd::is_shortage(&error) => {
-                let _ = poll(&mut [], Some(&SHORTAGE));
-                continue;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+        let stream = match accept(listener) {
+            Ok(Some(stream)) => stream,
+            Ok(None) => continue,
             Err(error) => return error,
         };
         let (files, calls) = (Arc::clone(files), Arc::clone(calls));
         let device = Device { files, calls, kicks: Default::default() };
         // One that does not even begin is let go; the next may.
         let Ok(mut backend) = Backend::new(stream, device) else { continue };
-        match attend(&mut backend, listener) {
+        match attend(&mut backend, listener, waiting) {
             Ok(Ended::Closed) => log::info!("the machine is gone; the next may come"),
             Ok(Ended::Violation) => log::warn!("a machine broke the vhost-user protocol"),
             Err(error) => return error,
@@ -200,14 +209,33 @@ fn attend_all(listener: &UnixListener, files: &Arc<Files>, calls: &Arc<Calls>) -
     }
 }
 
+/// The next machine; none where there is no descriptor for it, after a while.
+fn accept(listener: &UnixListener) -> io::Result<Option<UnixStream>> {
+    match listener.accept() {
+        Ok((stream, _)) => Ok(Some(stream)),
+        Err(error) if sys::fd::is_shortage(&error) => {
+            let _ = poll(&mut [], Some(&SHORTAGE));
+            Ok(None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What tells of the next machine.
+const NEXT: u64 = 1;
+
 /// Handles what a machine says until it ends. Who comes second is hung up on: a space has one.
-fn attend(backend: &mut Backend<Device>, listener: &UnixListener) -> io::Result<Ended> {
-    const NEXT: u64 = 1;
-    let waiting = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    // Edge-triggered: half a message must not keep this awake.
+fn attend(
+    backend: &mut Backend<Device>,
+    listener: &UnixListener,
+    waiting: &OwnedFd,
+) -> io::Result<Ended> {
+    // Edge-triggered: half a message must not keep this awake. It goes with the machine.
     let said = epoll::EventFlags::IN | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-    epoll::add(&waiting, &*backend, epoll::EventData::new_u64(0), said)?;
-    epoll::add(&waiting, listener, epoll::EventData::new_u64(NEXT), epoll::EventFlags::IN)?;
+    if epoll::add(waiting, &*backend, epoll::EventData::new_u64(0), said).is_err() {
+        return Ok(Ended::Closed);
+    }
     let mut is_asked_for = false;
     loop {
         match backend.handle() {
@@ -217,10 +245,10 @@ fn attend(backend: &mut Backend<Device>, listener: &UnixListener) -> io::Result<
             Err(ended) => return Ok(ended),
         }
         if std::mem::take(&mut is_asked_for) {
-            drop(listener.accept());
+            drop(accept(listener)?);
         }
         let mut events = Vec::with_capacity(2);
-        match epoll::wait(&waiting, spare_capacity(&mut events), None) {
+        match epoll::wait(waiting, spare_capacity(&mut events), None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }

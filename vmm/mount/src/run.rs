@@ -29,9 +29,12 @@ pub enum Failure {
     /// Descriptors or threads.
     #[error("space {0} cannot set itself up; the machine is out of descriptors or threads")]
     Setup(String, #[source] Error),
-    /// The kernel, or what waits for machines, while serving.
-    #[error("the files of space {0} are shown no longer: the kernel does not go on with them")]
+    /// The kernel, while serving.
+    #[error("the mount of space {0} ended: the kernel does not go on with it; mount it again")]
     Kernel(String, #[source] Error),
+    /// What waits for machines.
+    #[error("space {0} can serve its files to no further machine; plug it in again")]
+    Machines(String, #[source] Error),
 }
 
 /// What a mount process says to the command that started it, one byte each.
@@ -73,7 +76,7 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
         let _ = command.send(&[Stage::Served as u8], &[]);
         drop(command);
     };
-    let end = match &settings.to {
+    match &settings.to {
         Kernel::Host(Host { threads, frugal, .. }) => {
             let device = Device::from_fd(kernel);
             let teller = device.try_clone().map_err(setup)?;
@@ -84,14 +87,16 @@ pub fn run(settings: &Settings, command: Connection) -> Result<(), Failure> {
             let awake = if *frugal { None } else { Awake::open() };
             enter()?;
             host::serve(space, devices, teller, asked, awake, served)
+                .map_err(|error| Failure::Kernel(settings.name.clone(), error))
         }
         Kernel::Machine => {
             let machines = Machines::new(space).map_err(setup)?;
             enter()?;
-            machines.serve(UnixListener::from(kernel), asked, served)
+            machines
+                .serve(UnixListener::from(kernel), asked, served)
+                .map_err(|error| Failure::Machines(settings.name.clone(), error))
         }
-    };
-    end.map_err(|error| Failure::Kernel(settings.name.clone(), error))
+    }
 }
 
 /// Who is asked to hold the files still, and what is moved meanwhile.

@@ -105,6 +105,11 @@ impl<N: Fn(usize)> Files<N> {
         self.desk().memory = Some(Arc::new(memory));
     }
 
+    /// Lets go of that memory; no queue runs.
+    pub fn unmap(&self) {
+        self.desk().memory = None;
+    }
+
     /// A queue runs from now on.
     pub fn start(&self, index: usize, ring: Ring) {
         self.desk().device.start(index, ring);

@@ -51,8 +51,11 @@ pub(super) fn ls(json: bool) -> Outcome<()> {
     for plugged in overview.iter().flat_map(|status| &status.spaces).filter_map(plugged) {
         match entries.iter_mut().find(|entry| entry.name == plugged.name) {
             // Its files are known here, its machine to the switch.
-            Some(Entry { state, address, peer, .. }) => {
+            Some(Entry { state, address, peer, mounted: None, .. }) => {
                 (*state, *address, *peer) = (plugged.state, plugged.address, plugged.peer);
+            }
+            Some(Entry { address, peer, .. }) => {
+                (*address, *peer) = (plugged.address, plugged.peer);
             }
             None => entries.push(plugged),
         }

@@ -57,13 +57,14 @@ pub(super) fn plug(options: &Options) -> Outcome<()> {
     let socket = Socket::listen(&options.socket)?;
     let files = options.files.as_deref().map(Socket::listen).transpose()?;
     let seen = FilesConfig { name: name.clone(), parent: config.parent, files: config.files };
+    // First, for if it is not taken nothing of its files is to stay; it goes with this process.
+    let extent = switch
+        .plug(name.as_str(), config.overlay, socket.listener.as_fd())
+        .or_fail(|| format!("cannot plug {name} in: the switch did not take it"))?;
     let server = files
         .as_ref()
         .map(|files| spaces.plug_files(&seen, &options.file, files.listener.as_fd(), &files.path));
     let server = server.transpose()?;
-    let extent = switch
-        .plug(name.as_str(), config.overlay, socket.listener.as_fd())
-        .or_fail(|| format!("cannot plug {name} in: the switch did not take it"))?;
     let files = files.as_ref().map(|files| &*files.path);
     say!("{}", instructions(name.as_str(), &socket.path, files, &extent, &inside));
     eprintln!("space {name} waits for a machine at {}; Ctrl-C ends it", socket.path.display());

@@ -5,7 +5,6 @@ use super::*;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -206,7 +205,7 @@ fn machines_come_one_after_the_other_and_know_nothing_of_those_before() {
 }
 
 #[test]
-fn a_machine_that_is_held_goes_on_where_it_was() {
+fn a_machine_that_is_held_goes_on_where_it_was_and_one_started_anew_mounts_again() {
     let place = Place::new();
     let mut machine = Machine::new(&place);
     machine.mount();
@@ -217,6 +216,11 @@ fn a_machine_that_is_held_goes_on_where_it_was() {
     machine.put(NodeId::ROOT, &Operation::Lookup { name });
     machine.start(next as u16);
     assert_eq!(machine.reply(), 0, "it is mounted still");
+    // Started anew, it knows nothing of that.
+    let next = machine.front.get_vring_base(REQUESTS).unwrap();
+    machine.start(next as u16);
+    machine.mount();
+    assert_eq!(machine.look_up("there"), 0);
 }
 
 #[test]
