@@ -2,7 +2,6 @@
 
 pub mod cache;
 mod calls;
-mod late;
 pub mod names;
 mod open;
 mod unread;
@@ -14,8 +13,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use fuse::request::{ReadDir, open_flags};
-use fuse::{Attr, Errno, Handle, Name, Opened, Operation, dirent, reply};
+use fuse::{Attr, Errno, Handle, Name, Operation, dirent, reply};
 
+use crate::timers::Timers;
 use walk::{Node, split};
 
 pub use calls::{Calls, MAX_IO, MAX_REPLY, MAX_REQUEST};
@@ -49,12 +49,13 @@ impl fmt::Display for Failed {
 #[derive(Clone)]
 pub struct Files {
     calls: Rc<Calls>,
+    timers: Timers,
 }
 
 impl Files {
-    /// Files over these calls.
-    pub fn new(calls: Rc<Calls>) -> Files {
-        Files { calls }
+    /// Files over these calls; names are believed by the time of `timers`.
+    pub fn new(calls: Rc<Calls>, timers: Timers) -> Files {
+        Files { calls, timers }
     }
 
     /// The attributes of what `path` names, as seen from `directory`; a link's own if it ends in one.
@@ -62,7 +63,7 @@ impl Files {
     /// # Errors
     /// The path leads nowhere.
     pub async fn attr(&self, directory: &str, path: &str) -> Result<Attr, Failed> {
-        self.believing(async || self.walk(directory, path, false).await?.attr().await).await
+        self.believing(async || self.attr_of(&self.walk(directory, path, false).await?).await).await
     }
 
     /// Opens a file for reading.
@@ -94,7 +95,7 @@ impl Files {
             return Err(Errno::EISDIR.into());
         }
         // Before it is opened: its bytes may be newer than its attributes, never older.
-        let attr = node.attr().await?;
+        let attr = self.attr_of(&node).await?;
         let ask = Operation::Open { flags: access, kill_set_id: false };
         let opened = self.calls.call(node.id, &ask, reply::opened).await?;
         if access != open_flags::READ_ONLY {
@@ -131,13 +132,11 @@ impl Files {
             umask: 0o022,
             kill_set_id: false,
         };
-        let asked = self.calls.asked();
-        let (entry, mut opened) = self.calls.call(parent.id, &ask, reply::created).await?;
+        let asked = self.asked();
+        let created = self.calls.call(parent.id, &ask, reply::created).await;
+        // Also if it could not be opened: it may be there.
         parent.changed();
-        if entry.attr_valid_ns == 0 {
-            // New as it is, the parent may change it too.
-            opened.flags &= !Opened::KEEP_CACHE;
-        }
+        let (entry, opened) = created?;
         let node = self.found(&parent, name, &entry, asked);
         Ok(OpenFile::new(node, &entry.attr, opened))
     }

@@ -286,7 +286,7 @@ impl Lab {
         let device = Device::new(port, near, conditions);
         let timers = Timers::default();
         let executor = Executor::default();
-        let calls = Rc::new(Calls::new(executor.spawner(), timers.clone()));
+        let calls = Rc::new(Calls::new(executor.spawner()));
         let (v4, v6) = (Some(GUEST), Some(GUEST_V6));
         let identity = Identity { v4, v6, mac: [2, 0, 0, 0, 0, 1], seed: 7 };
         let net = Net::new(identity, &mut link, timers.clone());
@@ -367,7 +367,7 @@ impl Lab {
             cpu: self.cpu.clone(),
             timers: self.timers.clone(),
             net: Some(self.net.clone()),
-            files: Files::new(self.calls.clone()),
+            files: Files::new(self.calls.clone(), self.timers.clone()),
             disks: self.disks.clone(),
             counters: Rc::new(Counters::default()),
             image_bytes: 0,

@@ -79,11 +79,11 @@ impl<L: Wire, V: Packets, F: Requests, C: Messages> Machine<L, V, F, C> {
         timers.advance(cpu.now_ns() / 1000);
         let (executor, console) = (Executor::default(), Console::default());
         let net = link.as_mut().map(|link| Net::new(setup.identity, link, timers.clone()));
-        let calls = Rc::new(Calls::new(executor.spawner(), timers.clone()));
+        let calls = Rc::new(Calls::new(executor.spawner()));
         // Programs may be run before the device is found: they wait for their files.
         calls.expect();
         let counters = Rc::new(Counters::default());
-        let files = Files::new(calls.clone());
+        let files = Files::new(calls.clone(), timers.clone());
         let image_bytes = setup.image_bytes;
         let disks = Disks::default();
         let system = System { cpu, timers, net, files, disks, counters, image_bytes };

@@ -257,11 +257,13 @@ impl State {
         self.nodes.looked_up(id);
         let node = &*self.nodes.node_mut(id);
         let own = node.place.layer == UPPER;
+        let bound = self.bindings.file(id).is_some();
         let steady = self.watches.is_steady(directory);
         let attr_valid_ns = match node.is_directory() {
             true if steady || own => self.directory_valid_ns(id, directory),
             true => 0,
-            false => ever(own || (steady && stat.links < 2)),
+            // What is bound is the host's, wherever its name is.
+            false => ever(own || (steady && stat.links < 2 && !bound)),
         };
         let attr = self.attr(stat, id);
         Entry { node: id, generation: 0, name_valid_ns: ever(steady || own), attr_valid_ns, attr }
@@ -282,6 +284,7 @@ impl State {
             (true, Some((parent, _))) => self.directory_valid_ns(id, parent),
             (true, None) => ever(self.watches.is_steady(id)),
             (false, _) if node.place.layer == UPPER => EVER_NS,
+            (false, _) if self.bindings.file(id).is_some() => 0,
             (false, Some((parent, _))) => ever(stat.links < 2 && self.watches.is_steady(parent)),
             (false, None) => 0,
         }

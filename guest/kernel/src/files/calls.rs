@@ -14,12 +14,10 @@ use fuse::{Errno, NodeId, Operation, Request};
 
 use super::Failed;
 use super::cache::Pages;
-use super::late::Late;
-use super::names::{Asked, Forgotten, Names};
+use super::names::{Forgotten, Names};
 use super::unread::Unread;
 use crate::executor::Spawner;
 use crate::hardware::Requests;
-use crate::timers::Timers;
 
 /// Most bytes of one read or write.
 pub const MAX_IO: usize = 64 * 1024;
@@ -36,13 +34,10 @@ pub struct Calls {
     state: RefCell<State>,
     /// For what is to be done although the program that began it is gone.
     pub(super) spawner: Spawner,
-    pub(super) timers: Timers,
     /// What was read of files.
     pub(super) pages: RefCell<Pages>,
     /// What is believed of names, and of the files they lead to.
     pub(super) names: RefCell<Names>,
-    /// What the server was not told of yet.
-    pub(super) late: RefCell<Late>,
 }
 
 #[derive(Default)]
@@ -73,18 +68,9 @@ struct Waiting {
 }
 
 impl Calls {
-    /// Requests of tasks that `spawner` starts, by the time of `timers`.
-    pub fn new(spawner: Spawner, timers: Timers) -> Calls {
-        Calls { spawner, timers, ..Calls::default() }
-    }
-
-    pub(super) fn now_us(&self) -> u64 {
-        self.timers.now_us()
-    }
-
-    /// To be taken before the server is asked for what is believed afterwards.
-    pub(super) fn asked(&self) -> Asked {
-        self.names.borrow().asked(self.now_us())
+    /// Requests of tasks that `spawner` starts.
+    pub fn new(spawner: Spawner) -> Calls {
+        Calls { spawner, ..Calls::default() }
     }
 
     /// Whoever asks for a file waits from now on, until [`Calls::mount`] or [`Calls::without`].
@@ -104,19 +90,11 @@ impl Calls {
     pub async fn mount(self: Rc<Calls>) {
         self.expect();
         let (major, minor) = VERSION;
-        let flags = capability::BIG_WRITES
-            | capability::MAX_PAGES
-            | capability::ATOMIC_TRUNCATE
-            | capability::WRITEBACK_CACHE;
+        let flags = capability::BIG_WRITES | capability::MAX_PAGES | capability::ATOMIC_TRUNCATE;
         let init = InitIn { major, minor, max_readahead: MAX_IO as u32, flags };
         let outcome = self.call(NodeId(0), &Operation::Init(init), reply::init).await;
         let session = match outcome {
-            Ok(init) if init.major == major && init.max_write as usize >= MAX_IO => {
-                if init.flags & capability::WRITEBACK_CACHE != 0 {
-                    self.agree_on_late_writes();
-                }
-                Session::Ready
-            }
+            Ok(init) if init.major == major && init.max_write as usize >= MAX_IO => Session::Ready,
             Ok(_) => Session::Failed(Errno::EPROTO.into()),
             Err(failed) => Session::Failed(failed),
         };

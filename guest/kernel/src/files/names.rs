@@ -199,10 +199,16 @@ impl Names {
     /// is not believed, nor what it was asked before.
     pub fn changed(&mut self, node: NodeId) {
         self.changes += 1;
-        if let Some(file) = self.files.get_mut(&node) {
-            file.changed = self.changes;
-            file.attr_until_us = 0;
-        }
+        let Some(file) = self.files.get_mut(&node) else {
+            self.lost = self.changes;
+            return;
+        };
+        file.changed = self.changes;
+        file.attr_until_us = 0;
+        // One that was not there may be now.
+        let absent = file.names.iter().filter(|(_, named)| named.file.is_none());
+        let absent: Vec<Rc<[u8]>> = absent.map(|(name, _)| name.clone()).collect();
+        absent.iter().for_each(|name| self.take(node, name));
     }
 
     /// Gives back a file that was held.

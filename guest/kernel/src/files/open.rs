@@ -1,23 +1,24 @@
 //! An open file: read through the page cache, and ahead of whoever reads it in order.
 
-use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use fuse::request::SetAttr;
-use fuse::{Attr, Errno, Opened, Operation, reply};
+use fuse::{Attr, Errno, Handle, Opened, Operation, reply};
 
 use super::cache::{PAGE, Ticket, Version};
 use super::calls::Pending;
-use super::late::Remote;
 use super::walk::Node;
 use super::{Failed, MAX_IO};
 
 /// An open file; dropping it closes it without hearing of errors.
 pub struct OpenFile {
-    pub(super) remote: Rc<Remote>,
+    node: Node,
+    inode: u64,
     /// Bytes of it when it was opened.
     size: u64,
+    handle: Handle,
+    open: bool,
     /// `FOPEN_*`.
     flags: u32,
     /// Where whoever reads in order reads next.
@@ -38,8 +39,11 @@ impl OpenFile {
         let keep = opened.flags & Opened::KEEP_CACHE != 0;
         node.calls.pages.borrow_mut().opened(attr.inode, Version::from(attr), keep);
         OpenFile {
-            remote: Rc::new(Remote::new(node, attr.inode, opened.handle, keep)),
+            node,
+            inode: attr.inode,
             size: attr.size,
+            handle: opened.handle,
+            open: true,
             flags: opened.flags,
             next: Cell::new(0),
             ahead: RefCell::new(None),
@@ -51,13 +55,12 @@ impl OpenFile {
     /// # Errors
     /// They cannot be read.
     pub async fn read(&self, offset: u64, out: &mut Vec<u8>) -> Result<usize, Failed> {
-        let (calls, inode) = (&self.remote.node.calls, self.remote.inode);
+        let (calls, inode) = (&self.node.calls, self.inode);
         let cached = calls.pages.borrow_mut().read(inode, offset, MAX_IO, out);
         if let Some(count) = cached {
             self.next.set(offset + count as u64);
             return Ok(count);
         }
-        self.remote.catch_up().await?;
         let start = offset - offset % PAGE as u64;
         // Not what was asked for before a write by whomever: that may be older.
         let ticket = calls.pages.borrow().ticket(inode);
@@ -86,64 +89,58 @@ impl OpenFile {
     }
 
     fn ask(&self, offset: u64) -> Ahead {
-        let Remote { node, inode, handle, .. } = &*self.remote;
-        let ticket = node.calls.pages.borrow().ticket(*inode);
-        let ask = Operation::Read { handle: *handle, offset, size: MAX_IO as u32 };
-        Ahead { offset, ticket, pending: node.calls.ask(node.id, &ask) }
+        let ticket = self.node.calls.pages.borrow().ticket(self.inode);
+        let ask = Operation::Read { handle: self.handle, offset, size: MAX_IO as u32 };
+        Ahead { offset, ticket, pending: self.node.calls.ask(self.node.id, &ask) }
     }
 
-    /// Writes all of `bytes` at `offset`; the server may be told of it late.
+    /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors
-    /// They cannot be written, or could not be before; how many were is unknown.
+    /// They cannot be written; how many were is unknown.
     pub async fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Failed> {
-        let calls = &self.remote.node.calls;
+        let (inode, length) = (self.inode, bytes.len() as u64);
+        let pages = &self.node.calls.pages;
         self.ahead.take();
-        self.remote.heard()?;
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        if calls.write_late(&self.remote, offset, bytes) {
-            return Ok(());
-        }
-        self.remote.catch_up().await?;
-        match calls.write_late(&self.remote, offset, bytes) {
-            true => Ok(()),
-            false => self.remote.put(offset, bytes).await,
-        }
+        pages.borrow_mut().written(inode, offset, length);
+        let outcome = self.put(offset, bytes).await;
+        pages.borrow_mut().written(inode, offset, length);
+        self.node.changed();
+        outcome
     }
 
-    /// Has the server told of all that was written so far.
-    ///
-    /// # Errors
-    /// It could not be written.
-    pub async fn flush(&self) -> Result<(), Failed> {
-        self.remote.catch_up().await
+    async fn put(&self, mut offset: u64, mut bytes: &[u8]) -> Result<(), Failed> {
+        while !bytes.is_empty() {
+            let data = &bytes[..bytes.len().min(MAX_IO)];
+            let ask = Operation::Write { handle: self.handle, offset, data, kill_set_id: false };
+            let count = self.node.calls.call(self.node.id, &ask, reply::written).await?;
+            let count = count as usize;
+            if count == 0 || count > data.len() {
+                return Err(Errno::EIO.into());
+            }
+            offset += count as u64;
+            bytes = &bytes[count..];
+        }
+        Ok(())
     }
 
     /// The file's length now, bytes.
     ///
     /// # Errors
-    /// The server does not say, or what was written before could not be.
+    /// The server does not say.
     pub async fn size(&self) -> Result<u64, Failed> {
-        let Remote { node, handle, .. } = &*self.remote;
-        self.remote.heard()?;
-        if let Some(size) = node.calls.late_size(node.id) {
-            return Ok(size);
-        }
-        self.remote.catch_up().await?;
-        Ok(node.attr_now(Some(*handle)).await?.size)
+        let ask = Operation::GetAttr { handle: Some(self.handle) };
+        Ok(self.node.calls.call(self.node.id, &ask, reply::attr).await?.attr.size)
     }
 
     /// Cuts the file to nothing.
     pub(super) async fn empty(&self) -> Result<(), Failed> {
-        let Remote { node, inode, handle, .. } = &*self.remote;
-        self.remote.catch_up().await?;
-        let cut = SetAttr { handle: Some(*handle), size: Some(0), ..SetAttr::default() };
-        node.calls.pages.borrow_mut().resized(*inode);
-        let outcome = node.calls.call(node.id, &Operation::SetAttr(cut), reply::attr).await;
-        node.calls.pages.borrow_mut().resized(*inode);
-        node.changed();
+        let (calls, inode) = (&self.node.calls, self.inode);
+        let cut = SetAttr { handle: Some(self.handle), size: Some(0), ..SetAttr::default() };
+        calls.pages.borrow_mut().resized(inode);
+        let outcome = calls.call(self.node.id, &Operation::SetAttr(cut), reply::attr).await;
+        calls.pages.borrow_mut().resized(inode);
+        self.node.changed();
         outcome.map(drop)
     }
 
@@ -151,17 +148,19 @@ impl OpenFile {
     ///
     /// # Errors
     /// What was written could not be kept.
-    pub async fn close(self) -> Result<(), Failed> {
-        let Remote { node, handle, open, .. } = &*self.remote;
-        let written = self.remote.catch_up().await;
+    pub async fn close(mut self) -> Result<(), Failed> {
+        let calls = &self.node.calls;
         let flushed = match self.flags & Opened::NO_FLUSH {
-            0 => node.calls.call(node.id, &Operation::Flush { handle: *handle }, reply::done).await,
-            // The server keeps nothing back.
+            0 => {
+                let ask = Operation::Flush { handle: self.handle };
+                calls.call(self.node.id, &ask, reply::done).await
+            }
+            // Nothing is written late here.
             _ => Ok(()),
         };
-        open.set(false);
-        node.calls.call(node.id, &Operation::Release { handle: *handle }, reply::done).await?;
-        written?;
+        self.open = false;
+        let ask = Operation::Release { handle: self.handle };
+        calls.call(self.node.id, &ask, reply::done).await?;
         match flushed {
             // A server without FLUSH has nothing to say there.
             Err(Failed::Errno(Errno::ENOSYS)) => Ok(()),
@@ -172,9 +171,9 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        let Remote { node, inode, .. } = &*self.remote;
-        node.calls.pages.borrow_mut().closed(*inode);
-        // It stays open until that is written.
-        node.calls.send_late(node.id);
+        self.node.calls.pages.borrow_mut().closed(self.inode);
+        if self.open {
+            self.node.calls.tell(self.node.id, &Operation::Release { handle: self.handle });
+        }
     }
 }

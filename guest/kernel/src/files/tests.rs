@@ -12,11 +12,11 @@ use crate::lab::Lab;
 use crate::lab::shelf::Shelf;
 
 /// A file of the space's own four names deep.
-pub(super) const OWN: &str = "/a/b/c/own";
+const OWN: &str = "/a/b/c/own";
 
 impl Lab {
     /// With [`OWN`] in the space's own layer, and the session begun.
-    pub(super) fn with_own(shelf: Shelf) -> Lab {
+    fn with_own(shelf: Shelf) -> Lab {
         let mut lab = Lab::over(shelf);
         let upper = lab.root().join("upper");
         std::fs::create_dir_all(upper.join("a/b/c")).unwrap();
@@ -27,7 +27,7 @@ impl Lab {
     }
 
     /// The output of a program that succeeds, and the requests it made.
-    pub(super) fn seen(&mut self, line: &str) -> (String, String) {
+    fn seen(&mut self, line: &str) -> (String, String) {
         self.shelf().asked();
         let outcome = self.run(line, b"");
         assert_eq!((outcome.status, &outcome.errors[..]), (0, ""), "{line}");
@@ -35,17 +35,14 @@ impl Lab {
     }
 
     /// What of them is looked up, asked about, or given back.
-    pub(super) fn asked_of_names(&mut self, line: &str) -> String {
+    fn asked_of_names(&mut self, line: &str) -> String {
         let asked = self.seen(line).1;
         let names = ["Lookup", "GetAttr", "Forget"];
         asked.split(' ').filter(|request| names.contains(request)).collect::<Vec<_>>().join(" ")
     }
 
     /// Interrupts what `act` does while the reply to a request waits; the requests of it all.
-    pub(super) fn interrupted<W: Future + 'static>(
-        &mut self,
-        act: impl FnOnce(Files) -> W,
-    ) -> String {
+    fn interrupted<W: Future + 'static>(&mut self, act: impl FnOnce(Files) -> W) -> String {
         self.shelf().asked();
         self.shelf().held = true;
         let (timers, act) = (self.timers.clone(), act(self.system().files));
@@ -59,7 +56,7 @@ impl Lab {
     }
 
     /// What `work` gives.
-    pub(super) fn done<T: 'static>(&mut self, work: impl Future<Output = T> + 'static) -> T {
+    fn done<T: 'static>(&mut self, work: impl Future<Output = T> + 'static) -> T {
         let done = Rc::new(RefCell::new(None));
         let end = done.clone();
         self.executor.spawner().spawn(async move { *end.borrow_mut() = Some(work.await) });
@@ -67,12 +64,12 @@ impl Lab {
         done.take().expect("it ends")
     }
 
-    pub(super) fn open(&mut self, path: &'static str, access: u32) -> Rc<OpenFile> {
+    fn open(&mut self, path: &'static str, access: u32) -> Rc<OpenFile> {
         let files = self.system().files;
         self.done(async move { Rc::new(files.open_as("/", path, access).await.unwrap()) })
     }
 
-    pub(super) fn read(&mut self, file: &Rc<OpenFile>, offset: u64) -> Vec<u8> {
+    fn read(&mut self, file: &Rc<OpenFile>, offset: u64) -> Vec<u8> {
         let (file, mut bytes) = (file.clone(), Vec::new());
         self.done(async move {
             file.read(offset, &mut bytes).await.unwrap();
@@ -80,11 +77,11 @@ impl Lab {
         })
     }
 
-    pub(super) fn turns(&mut self) {
+    fn turns(&mut self) {
         (0..20).for_each(|_| self.turn());
     }
 
-    pub(super) fn bytes(&self, path: &str) -> Vec<u8> {
+    fn bytes(&self, path: &str) -> Vec<u8> {
         std::fs::read(self.root().join(path)).unwrap()
     }
 }

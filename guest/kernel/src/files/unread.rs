@@ -62,7 +62,7 @@ impl Unread {
                 }
             }
             Unread::Change => {
-                calls.changed(node);
+                calls.names.borrow_mut().changed(node);
                 let inode = calls.names.borrow().inode(node);
                 if let Some(inode) = inode {
                     calls.pages.borrow_mut().resized(inode);

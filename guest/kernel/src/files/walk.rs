@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use fuse::record::{TYPE_DIRECTORY, TYPE_SYMLINK};
-use fuse::{Attr, Entry, Errno, Handle, Name, NodeId, Operation, reply};
+use fuse::{Attr, Entry, Errno, Name, NodeId, Operation, reply};
 
 use super::names::{Asked, Held, Known};
 use super::{Calls, Failed, Files};
@@ -34,29 +34,9 @@ impl Node {
         self.kind == TYPE_DIRECTORY
     }
 
-    /// Its attributes when the walk found it, or later.
-    pub(super) async fn attr(&self) -> Result<Attr, Failed> {
-        match self.attr {
-            Some(attr) if !self.calls.is_late(self.id) => Ok(attr),
-            _ => {
-                self.calls.catch_up(self.id).await;
-                self.attr_now(None).await
-            }
-        }
-    }
-
-    /// Its attributes as the server has them.
-    pub(super) async fn attr_now(&self, handle: Option<Handle>) -> Result<Attr, Failed> {
-        let asked = self.calls.asked();
-        let ask = Operation::GetAttr { handle };
-        let reply = self.calls.call(self.id, &ask, reply::attr).await?;
-        self.calls.names.borrow_mut().describe(self.id, &reply, asked);
-        Ok(reply.attr)
-    }
-
     /// This guest changed the file, or a name in it.
     pub(super) fn changed(&self) {
-        self.calls.changed(self.id);
+        self.calls.names.borrow_mut().changed(self.id);
     }
 }
 
@@ -109,21 +89,21 @@ impl Files {
     }
 
     fn root(&self) -> Node {
-        let held = self.calls.names.borrow_mut().root(self.calls.now_us());
+        let held = self.calls.names.borrow_mut().root(self.now_us());
         self.node(held)
     }
 
     /// One name further down.
     async fn step(&self, above: &Node, name: &str) -> Result<Node, Failed> {
         let bytes = name.as_bytes();
-        let known = self.calls.names.borrow_mut().find(above.id, bytes, self.calls.now_us());
+        let known = self.calls.names.borrow_mut().find(above.id, bytes, self.now_us());
         match known {
             Some(Known::File(held)) => return Ok(self.node(held)),
             Some(Known::Absent) => return Err(Errno::ENOENT.into()),
             None => {}
         }
         let ask = Operation::Lookup { name: Name::new(bytes)? };
-        let asked = self.calls.asked();
+        let asked = self.asked();
         let answer = self.calls.call(above.id, &ask, reply::looked_up).await;
         let valid_ns = match answer {
             Ok(entry) if entry.node != NodeId(0) => {
@@ -152,6 +132,26 @@ impl Files {
             reply::body(bytes, unique).map(|text| String::from_utf8_lossy(text).into_owned())
         };
         self.calls.call(link.id, &Operation::ReadLink, read).await
+    }
+
+    /// The attributes of what a walk has just found.
+    pub(super) async fn attr_of(&self, node: &Node) -> Result<Attr, Failed> {
+        if let Some(attr) = node.attr {
+            return Ok(attr);
+        }
+        let asked = self.asked();
+        let ask = Operation::GetAttr { handle: None };
+        let reply = self.calls.call(node.id, &ask, reply::attr).await?;
+        self.calls.names.borrow_mut().describe(node.id, &reply, asked);
+        Ok(reply.attr)
+    }
+
+    pub(super) fn asked(&self) -> Asked {
+        self.calls.names.borrow().asked(self.now_us())
+    }
+
+    fn now_us(&self) -> u64 {
+        self.timers.now_us()
     }
 }
 

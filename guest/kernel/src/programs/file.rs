@@ -140,7 +140,7 @@ async fn write_file(context: &Context, path: &str) -> Result<(), Failed> {
         loop {
             let bytes = context.input.read().await;
             if bytes.is_empty() {
-                return open.file.flush().await;
+                return Ok(());
             }
             open.write(&bytes).await?;
         }

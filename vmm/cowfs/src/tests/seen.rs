@@ -394,3 +394,20 @@ fn writes_may_come_late_only_where_nobody_else_writes() {
         assert!(!is_late(&sealed), "the host writes there without a word");
     }
 }
+
+#[test]
+fn a_bound_file_is_believed_no_longer_than_the_host_leaves_it() {
+    let place = Place::new();
+    place.write("elsewhere", "old");
+    place.write("lower/bound", "");
+    let files = place.path("lower");
+    let lowers = vec![LowerLayer::Sealed { files, index: None, own: true }];
+    let bindings =
+        vec![Binding { at: "bound".into(), from: place.path("elsewhere"), write: false }];
+    let mut guest = open(&Config { lowers, bindings, ..place.base() });
+    let lookup = Operation::Lookup { name: super::guest::name("bound") };
+    let entry = guest.entry(fuse::NodeId::ROOT, lookup).unwrap();
+    assert_eq!((entry.attr.size, entry.attr_valid_ns), (3, 0));
+    place.write("elsewhere", "and new");
+    assert_eq!(guest.read("bound").unwrap(), "and new");
+}

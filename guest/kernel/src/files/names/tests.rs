@@ -211,3 +211,24 @@ fn whatever_is_asked_and_given_back_the_server_is_owed_exactly_what_it_answered(
         assert_eq!((owed.len(), names.files.len(), names.count()), (0, 0, 0));
     });
 }
+
+#[test]
+fn a_name_that_was_absent_is_asked_for_again_once_the_directory_changed() {
+    let mut names = rooted(9);
+    let asked = names.asked(0);
+    names.absent(ROOT, b"new", EVER_NS, asked);
+    assert_eq!(find(&mut names, ROOT, b"new", 1), Some(Known::Absent));
+    learn(&mut names, ROOT, b"there", &entry(2, EVER_NS, EVER_NS), 0);
+    names.changed(ROOT);
+    assert_eq!(find(&mut names, ROOT, b"new", 1), None);
+    assert!(find(&mut names, ROOT, b"there", 1).is_some());
+}
+
+#[test]
+fn what_was_asked_before_a_file_changed_that_nobody_knows_is_not_believed() {
+    let mut names = rooted(9);
+    let asked = names.asked(0);
+    names.changed(NodeId(2));
+    let held = names.found(ROOT, b"a", &entry(2, EVER_NS, EVER_NS), asked);
+    assert_eq!(held.attr, None);
+}
