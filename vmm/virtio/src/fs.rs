@@ -8,11 +8,6 @@ use crate::ring::{Broken, Ring};
 /// Device type (virtio 1.2 5).
 pub const DEVICE_ID: u32 = 26;
 
-/// Index of the queue for FORGET and INTERRUPT.
-pub const HIGH_PRIORITY: u16 = 0;
-/// Index of the first queue for all other requests.
-pub const FIRST_REQUEST: u16 = 1;
-
 const QUEUE_SIZE: u16 = 128;
 
 /// Most bytes of one request: 1 MiB of data to write and what comes before it.
@@ -92,7 +87,8 @@ impl Call {
 }
 
 impl Fs {
-    /// A device with so many queues, of which none runs.
+    /// A device with so many queues, of which none runs: the first for FORGET and INTERRUPT, of high
+    /// priority, the others for all other requests (virtio 1.2 5.11.2).
     pub fn new(queues: usize) -> Fs {
         Fs { queues: (0..queues).map(|_| None).collect() }
     }

@@ -194,7 +194,8 @@ impl Calls {
 
     /// Gives requests to the device.
     pub fn egress(&self, device: &mut impl Requests) {
-        for Forgotten { node, lookups } in self.names.borrow_mut().forgotten() {
+        let forgotten = self.names.borrow_mut().forgotten();
+        for Forgotten { node, lookups } in forgotten {
             self.tell(node, &Operation::Forget { lookups });
         }
         let state = &mut *self.state.borrow_mut();

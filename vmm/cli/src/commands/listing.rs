@@ -116,6 +116,7 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         Some(Shown::Plugged(socket)) => (None, Some(socket)),
         None => (None, None),
     };
+    let is_shown = mounted.is_some() || plugged.is_some();
     let state = match (&running, &vm) {
         (None, _) if mounted.is_some() => "mounted",
         (None, _) if plugged.is_some() => "plugged",
@@ -139,11 +140,11 @@ pub(super) fn entry(spaces: &Spaces, name: &SpaceName) -> Entry {
         disks: note.as_ref().map(|note| note.disks.clone()).unwrap_or_default(),
         file: note.map(|note| note.file),
         vm,
+        log: Some(if is_shown { paths.mount_log() } else { paths.log() }),
         mounted,
         plugged,
         ended,
         upper: Some(paths.upper()),
-        log: Some(paths.log()),
     }
 }
 
