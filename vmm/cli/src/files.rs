@@ -62,7 +62,7 @@ impl OwnFiles {
     /// What the own layer lies on, as sentences call it: a sealed layer of the space's own, or what
     /// its parent has.
     pub(crate) fn parent(&self) -> String {
-        if let Some(id) = self.lineage.as_ref().and_then(Lineage::sealed_of_own) {
+        if let Some(id) = self.lineage.as_ref().and_then(|lineage| lineage.own().next()) {
             return format!("layer {id} (sealed for another space)");
         }
         let parent = self.lineage.as_ref().and_then(Lineage::parent);

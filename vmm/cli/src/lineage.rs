@@ -3,6 +3,7 @@
 //! A layer is `layers/OWNER/NUMBER` in the state directory: `files`, the `index` of its hard links,
 //! and `from`, the name of the space that wrote it. A space's `lineage.json` names its chain.
 
+mod gather;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,6 @@ use crate::lifecycle::Spaces;
 use crate::locks;
 use crate::mounting;
 use crate::paths::{Paths, SpacePaths, own, replace};
-
-pub(crate) use seal::settle;
 
 /// What a space is made of, as `lineage.json` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,9 +117,9 @@ impl Lineage {
         self.parent.as_ref().map(|parent| &*parent.name)
     }
 
-    /// What the space wrote last before another was made from it.
-    pub(crate) fn sealed_of_own(&self) -> Option<&str> {
-        self.layers.first().filter(|id| self.is_own(id)).map(String::as_str)
+    /// The layers of what the space wrote before others were made from it, topmost first.
+    pub(crate) fn own(&self) -> impl Iterator<Item = &str> {
+        self.layers.iter().filter(|id| self.is_own(id)).map(String::as_str)
     }
 
     /// The directory of what this space has written.
@@ -160,6 +159,16 @@ fn is_id(id: &str) -> bool {
     !owner.is_empty() && owner.bytes().all(plain) && number.parse::<u64>().is_ok()
 }
 
+/// Finishes what an interrupted command had begun with a chain; nobody may serve the space
+/// meanwhile.
+///
+/// # Errors
+/// It cannot be finished.
+pub(crate) fn settle(all: &Paths, paths: &SpacePaths) -> Outcome<()> {
+    seal::settle(all, paths)?;
+    gather::settle(paths)
+}
+
 impl Spaces {
     /// The chain of a space that is about to be served and whose lock is held: the one it has, or
     /// a new one, on `parent` if the configuration names one.
@@ -168,7 +177,7 @@ impl Spaces {
     /// The parent is none, or in use; or the space was made from another.
     pub(crate) fn lineage(&self, name: &SpaceName, parent: Option<&SpaceName>) -> Outcome<Lineage> {
         let paths = self.paths.space(name);
-        if seal::unfinished(&paths)?.is_some() {
+        if paths.sealing().exists() || paths.gathering().exists() {
             let _layers = self.hold_layers()?;
             settle(&self.paths, &paths)?;
         }

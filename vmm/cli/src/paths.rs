@@ -211,6 +211,11 @@ impl SpacePaths {
         self.state.join("sealing.json")
     }
 
+    /// What is to be done to bring sealed layers back into the space's own.
+    pub fn gathering(&self) -> PathBuf {
+        self.state.join("gathering.json")
+    }
+
     /// What the space is called in sentences.
     pub fn named(&self) -> String {
         format!("space {}", self.state.file_name().unwrap_or_default().to_string_lossy())

@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use select::Unselectable;
 pub(crate) use select::{Purpose, normal};
 pub use shown::shown;
-pub(crate) use side::{Contents, Thing};
+pub(crate) use side::{Contents, Thing, made};
 pub use side::{FileKind, Parts, Side};
 pub(crate) use tree::{Tree, is_below, split, walk_down};
 pub(crate) use walk::{bytes_of, path_of};

@@ -5,6 +5,7 @@
 
 mod apply;
 mod journal;
+mod layer;
 mod plan;
 mod refusal;
 mod settle;
@@ -19,6 +20,7 @@ pub(crate) use journal::Desk;
 use journal::{Journal, Phase};
 use std::path::PathBuf;
 
+pub use layer::{LayerPlan, Leaves};
 pub use plan::Plan;
 pub use refusal::Refusal;
 
@@ -28,6 +30,9 @@ pub enum CommitFailure {
     /// The paths do not say what.
     #[error(transparent)]
     Selection(#[from] Unselectable),
+    /// A layer cannot be opened.
+    #[error(transparent)]
+    Open(#[from] crate::OpenFailure),
     /// The parent is no live directory, or there are several.
     #[error(
         "the parent is no directory of the host; only what lies directly on one can be committed"
@@ -166,7 +171,7 @@ impl OwnLayer {
     /// The parent has it all: the layer need not, nor the stages.
     fn finish(&mut self, parent: Option<&Parent>, journal: &Journal) -> Committed {
         let mut committed = Committed::default();
-        if let Err(why) = self.settle(journal) {
+        if let Err(why) = self.settle(&journal.settle) {
             committed.unsettled = Some(why);
             return committed;
         }

@@ -480,7 +480,7 @@ impl State {
 }
 
 /// A directory in which a copy took the place of a lower's file did not change for the guest.
-fn keep_times(directory: &Directory, before: &Stat) -> Result<(), Errno> {
+pub(crate) fn keep_times(directory: &Directory, before: &Stat) -> Result<(), Errno> {
     let at = |time| Some(SetTime::At(time));
     directory.as_file()?.set_times(at(before.accessed), at(before.modified))
 }

@@ -80,17 +80,21 @@ impl OwnLayer {
     }
 
     fn discard_all(&mut self) -> Result<(), DiscardFailure> {
-        let host = |why| DiscardFailure::Host { path: PathBuf::from("/"), why };
+        self.empty().map_err(|why| DiscardFailure::Host { path: PathBuf::from("/"), why })
+    }
+
+    /// Removes all the layer holds.
+    pub(crate) fn empty(&mut self) -> Result<(), Errno> {
         let mut names = Vec::new();
-        self.upper.list(|name, _, _| names.push(name.as_bytes().to_vec())).map_err(host)?;
+        self.upper.list(|name, _, _| names.push(name.as_bytes().to_vec()))?;
         for name in &names {
-            self.discard_one(name).map_err(host)?;
+            self.discard_one(name)?;
         }
         let keys: Vec<_> = self.index().iter().flat_map(|index| index.keys().cloned()).collect();
         for key in keys {
-            self.unindex(&key).map_err(host)?;
+            self.unindex(&key)?;
         }
-        stored::forget(&self.upper).map_err(host)
+        stored::forget(&self.upper)
     }
 
     fn discard_one(&mut self, path: &[u8]) -> Result<(), Errno> {

@@ -58,6 +58,11 @@ impl Index {
         self.inodes.get(&stat.inode).cloned()
     }
 
+    /// The file of `key`.
+    pub(crate) fn find(&self, key: &Arc<[u8]>) -> Result<Option<Stat>, Errno> {
+        if self.has(key) { self.directory.stat(checked(key)) } else { Ok(None) }
+    }
+
     /// The keys of all files.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Arc<[u8]>> {
         self.keys.keys()
@@ -100,28 +105,35 @@ impl Index {
     }
 }
 
-impl State {
-    /// What a file of a lower is by the indexes of the layers above it.
-    pub(crate) fn through_index(&self, mut found: Found) -> Result<Found, Errno> {
-        let layer = found.place.layer;
-        // What is bound is in no layer: it is the host's own, whatever was copied of it.
-        if layer == UPPER || layer > self.layers.roots.len() || found.stat.is_directory() {
-            return Ok(found);
+impl Found {
+    /// What a file of a layer is by the indexes of the layers above it, `top` being the last.
+    pub(crate) fn through(mut self, indexes: &[Option<Index>], top: usize) -> Result<Found, Errno> {
+        if self.stat.is_directory() {
+            return Ok(self);
         }
-        for layer in (UPPER..found.place.layer).rev() {
-            let Some(Some(index)) = self.indexes.get(layer) else { continue };
+        for layer in (top..self.place.layer).rev() {
+            let Some(Some(index)) = indexes.get(layer) else { continue };
             // Not only for what has several names: the parent may have removed all but one.
             if index.keys.is_empty() {
                 continue;
             }
-            let key = found.place.key();
-            if index.keys.contains_key(&key)
-                && let Some(stat) = index.directory.stat(checked(&key))?
-            {
-                found = Found { place: Place::new(layer, &stat), stat, indexed: Some(key) };
+            let key = self.place.key();
+            if let Some(stat) = index.find(&key)? {
+                self = Found { place: Place::new(layer, &stat), stat, indexed: Some(key) };
             }
         }
-        Ok(found)
+        Ok(self)
+    }
+}
+
+impl State {
+    /// What a file of a lower is by the indexes of the layers above it.
+    pub(crate) fn through_index(&self, found: Found) -> Result<Found, Errno> {
+        // What is bound is in no layer: it is the host's own, whatever was copied of it.
+        match found.place.layer > self.layers.roots.len() {
+            true => Ok(found),
+            false => found.through(&self.indexes, UPPER),
+        }
     }
 
     /// Links of a file as shown inside: those it has but the index's, and the names of lowers

@@ -160,7 +160,7 @@ impl Layers {
         }
     }
 
-    fn kind(&self, layer: usize) -> Option<Kind> {
+    pub(crate) fn kind(&self, layer: usize) -> Option<Kind> {
         layer.checked_sub(1).and_then(|index| self.kinds.get(index)).copied()
     }
 

@@ -15,6 +15,7 @@ mod copy_up;
 mod create;
 mod discard;
 mod files;
+mod gather;
 mod host;
 mod index;
 mod layer;
@@ -41,9 +42,10 @@ pub use bindings::Binding;
 pub use changes::{
     Change, Comparison, Conflict, FileKind, Parts, Side, Unreadable, Unselectable, What, shown,
 };
-pub use commit::{CommitFailure, Committed, Plan, Refusal};
+pub use commit::{CommitFailure, Committed, LayerPlan, Leaves, Plan, Refusal};
 pub use configuration::{Config, Limits, LowerLayer, OpenFailure};
 pub use discard::DiscardFailure;
+pub use gather::{GatherFailure, Gathered};
 pub use layer::Crossing;
 pub use own::OwnLayer;
 pub use reseat::{Held, HoldFailure};

@@ -225,7 +225,12 @@ impl State {
     }
 
     /// What a file is, and whether it is a directory that hides all below it.
-    fn see(&self, merged: &Merged, name: Name<'_>, found: &Found) -> Result<(Seen, bool), Errno> {
+    pub(crate) fn see(
+        &self,
+        merged: &Merged,
+        name: Name<'_>,
+        found: &Found,
+    ) -> Result<(Seen, bool), Errno> {
         let (place, kind) = (found.place, found.stat.kind());
         let inode = self.inode(&found.stat);
         let indexed = found.indexed.clone().or_else(|| match (place.layer, &self.indexes[UPPER]) {

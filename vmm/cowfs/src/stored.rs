@@ -130,6 +130,14 @@ impl Origin {
         let text = format!("{inode}:{size}:{modified}:{changed}");
         file.set_attribute(ORIGIN, text.as_bytes(), 0)
     }
+
+    /// The file counts as made here.
+    pub(crate) fn forget(file: &impl Attributes) -> Result<(), Errno> {
+        match file.remove_attribute(ORIGIN) {
+            Err(Errno::ENODATA) => Ok(()),
+            removed => removed,
+        }
+    }
 }
 
 /// Nanoseconds since 1970.
@@ -246,6 +254,16 @@ impl Marks {
         }
         Ok(false)
     }
+}
+
+/// Whether an attribute says how a file is shown, or is seen inside.
+pub(crate) fn is_shown(name: &[u8]) -> bool {
+    name == OVERRIDE || shown_name(name).is_some()
+}
+
+/// Whether an attribute is overlayfs's mark of an opaque directory.
+pub(crate) fn is_opaque_mark(name: &[u8]) -> bool {
+    OPAQUE.contains(&name)
 }
 
 /// Attributes that are the file space's own, or the host's: not seen inside under their names.

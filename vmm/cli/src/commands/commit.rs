@@ -60,10 +60,10 @@ pub(super) struct DiscardOptions {
 /// Applies a space's changes to its parent: all that are named, or none.
 pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
     let spaces = Spaces::open()?;
-    let files = OwnFiles::of(&spaces, &options.name)?;
+    let files = gathered(&spaces, &options.name)?;
     let name = &files.name;
-    if let Some(lineage) = &files.lineage {
-        must_lie_on_the_host(&spaces, name, lineage)?;
+    if let Some(parent) = files.lineage.as_ref().and_then(Lineage::parent) {
+        return Err(must_lie_on_the_host(name, parent));
     }
     if files.root.is_none() {
         return Err(Failure::new(format!(
@@ -106,29 +106,36 @@ pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
 }
 
 /// What lies on the layer of a space is not the host's to take: it would go past that space.
-fn must_lie_on_the_host(spaces: &Spaces, name: &SpaceName, lineage: &Lineage) -> Outcome<()> {
-    if let Some(parent) = lineage.parent() {
-        return Err(Failure::new(format!(
-            "space {name} was made from space {parent}, whose layers do not change any more, so it cannot be committed; take its changes out with portspace diff {name} --patch, or portspace mount {name}"
-        )));
+fn must_lie_on_the_host(name: &SpaceName, parent: &str) -> Failure {
+    Failure::new(format!(
+        "space {name} was made from space {parent}, whose layers do not change any more, so it cannot be committed; take its changes out with portspace diff {name} --patch, or portspace mount {name}"
+    ))
+}
+
+/// The files of a space, all that it wrote being in its own layer.
+fn gathered(spaces: &Spaces, name: &SpaceName) -> Outcome<OwnFiles> {
+    let files = OwnFiles::of(spaces, name)?;
+    if files.lineage.as_ref().is_none_or(|lineage| lineage.own().next().is_none()) {
+        return Ok(files);
     }
-    if let Some(layer) = lineage.layers(&spaces.paths).first() {
-        return Err(Failure::new(format!(
-            "space {name} lies on its own layer {}, from which other spaces were made, so it cannot be committed; take its files out with portspace mount {name}",
-            layer.id
-        )));
-    }
-    Ok(())
+    must_be_idle(spaces, name)?;
+    let progress = stderr().is_terminal().then(Progress::new);
+    spaces.gather(&files, &progress)?;
+    OwnFiles::of(spaces, name)
 }
 
 /// Forgets a space's changes: the parent's files are seen again.
 pub(super) fn discard(options: &DiscardOptions) -> Outcome<()> {
     let spaces = Spaces::open()?;
-    let files = OwnFiles::of(&spaces, &options.name)?;
+    let is_all = options.paths.is_empty();
+    // What is discarded as a whole need not be copied before.
+    let files = match is_all {
+        true => OwnFiles::of(&spaces, &options.name)?,
+        false => gathered(&spaces, &options.name)?,
+    };
     let name = &files.name;
     let (mut own, compared) = taken(&spaces, &files)?;
     let failed = || format!("the changes of space {name} cannot be discarded");
-    let is_all = options.paths.is_empty();
     // What cannot be looked at goes with everything else.
     let changes: Vec<&Change> = match is_all {
         true => compared.changes.iter().collect(),
@@ -143,12 +150,15 @@ pub(super) fn discard(options: &DiscardOptions) -> Outcome<()> {
         confirm(name, &changes)?;
     }
     own.discard(&compared, &options.paths).map_err(Failure::from_error).or_fail(failed)?;
+    drop(own);
+    if is_all {
+        spaces.forget_sealed(&files).or_fail(failed)?;
+    }
     list(&changes, options.json, "discarded")
 }
 
-/// The layer, locked, and compared.
-fn taken(spaces: &Spaces, files: &OwnFiles) -> Outcome<(OwnLayer, Comparison)> {
-    let name = &files.name;
+/// Whoever serves a space has its files.
+fn must_be_idle(spaces: &Spaces, name: &SpaceName) -> Outcome<()> {
     let paths = spaces.paths.space(name);
     if locks::is_held(&paths.lock())? {
         return Err(Failure::new(format!(
@@ -158,6 +168,13 @@ fn taken(spaces: &Spaces, files: &OwnFiles) -> Outcome<(OwnLayer, Comparison)> {
     if let Some(note) = spaces.noted(name)? {
         return Err(is_shown(name, Some(&note)));
     }
+    Ok(())
+}
+
+/// The layer, locked, and compared.
+fn taken(spaces: &Spaces, files: &OwnFiles) -> Outcome<(OwnLayer, Comparison)> {
+    let name = &files.name;
+    must_be_idle(spaces, name)?;
     let failed = || format!("the own files of space {name} cannot be opened");
     let own = files.config.take().or_fail(failed)?;
     let progress = stderr().is_terminal().then(Progress::new);

@@ -122,7 +122,7 @@ pub(super) fn seal_served(
 ///
 /// # Errors
 /// It cannot be finished.
-pub(crate) fn settle(all: &Paths, paths: &SpacePaths) -> Outcome<()> {
+pub(super) fn settle(all: &Paths, paths: &SpacePaths) -> Outcome<()> {
     let Some(order) = read(paths)? else { return Ok(()) };
     let layer = all.layer(&order.layer);
     let sealing = Sealing { paths: paths.clone(), order, layer };

@@ -47,7 +47,7 @@ impl Walk<'_, '_> {
         let Some(lower) = self.tree.layers.head(&merged.lowers) else { return Ok(None) };
         let is_ours = self.tree.layers.is_sealed(lower.place.layer);
         let source = Thing::of_directory(Arc::clone(&lower.directory), is_ours)?;
-        self.see(&source.stat);
+        self.see(&source);
         Ok(Some(source))
     }
 

@@ -49,7 +49,7 @@ impl Walk<'_, '_> {
 
     fn gone(&mut self, path: Vec<u8>, below: Vec<u8>, lower: &Thing, since: Time, means: Means) {
         self.count();
-        self.see(&lower.stat);
+        self.see(lower);
         let side = self.before(lower);
         let side = self.told(&path, side);
         let conflict = (lower.stat.changed > since).then_some(Conflict::Changed);

@@ -73,6 +73,7 @@ impl Walk<'_, '_> {
         if found.place.layer == UPPER {
             return Ok(false);
         }
+        let found = found.through(&self.tree.indexes, UPPER + 1)?;
         let key = found.place.key();
         let Some(left) = missing.get_mut(&key) else { return Ok(false) };
         *left -= 1;
@@ -90,7 +91,7 @@ impl Walk<'_, '_> {
     }
 }
 
-fn names_seen(merged: &Merged) -> Result<Vec<Vec<u8>>, Errno> {
+pub(super) fn names_seen(merged: &Merged) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = names_below(merged)?;
     let known: HashSet<Vec<u8>> = names.iter().cloned().collect();
     if let Some(upper) = &merged.upper {

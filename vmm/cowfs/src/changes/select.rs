@@ -102,6 +102,14 @@ impl Change {
     }
 }
 
+impl Change {
+    /// The parent's directories of which nothing is left at all.
+    pub(crate) fn whole(&self) -> impl Iterator<Item = &[u8]> {
+        let is_renamed = matches!(self.what, What::Renamed { .. });
+        self.taken().filter(move |taken| !is_renamed || *taken != &*self.below)
+    }
+}
+
 impl Comparison {
     /// The changes at `paths` and below, in order, all that they need being among them; without
     /// paths all changes.

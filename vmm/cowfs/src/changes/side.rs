@@ -174,7 +174,7 @@ impl Thing {
             true => self.opened().and_then(|file| stored::since(&file)).ok().flatten(),
             false => None,
         };
-        kept.map_or(made, |kept| kept.max(made))
+        kept.unwrap_or(made)
     }
 
     pub(crate) fn side(&self, tree: &Tree) -> Result<Side, Errno> {
@@ -257,7 +257,7 @@ impl Thing {
     }
 
     /// How this differs from `other`.
-    pub(super) fn compare(&self, other: &Thing, tree: &Tree) -> Result<Parts, Errno> {
+    pub(crate) fn compare(&self, other: &Thing, tree: &Tree) -> Result<Parts, Errno> {
         let (own, others) = (self.side(tree)?, other.side(tree)?);
         if own.kind != others.kind {
             return Ok(Parts { kind: true, ..Parts::default() });
@@ -287,7 +287,7 @@ impl Thing {
 }
 
 /// When something was made; where the host does not know, when it was last changed.
-pub(super) fn made(stat: &Stat) -> Time {
+pub(crate) fn made(stat: &Stat) -> Time {
     if stat.born == Time::default() { stat.changed } else { stat.born }
 }
 

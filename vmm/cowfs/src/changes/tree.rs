@@ -1,13 +1,14 @@
 //! The layers of a space, open to be read.
 
 use super::Thing;
+use super::links::names_seen;
 use crate::configuration::{Config, OpenFailure};
 use crate::host::{Directory, Stat};
 use crate::index::Index;
-use crate::layer::{Found, Layers, Lower, Merged, UPPER, Volume};
+use crate::layer::{Found, Layers, Lower, Merged, Sight, UPPER, Volume};
 use crate::lookup::inode;
-use crate::node::checked;
 use crate::role::{Role, View};
+use crate::stored::Shown;
 use fuse::{Errno, Name};
 use std::sync::Arc;
 
@@ -64,28 +65,23 @@ impl Tree {
     /// What the parent has under `name`, through the hard links of sealed layers.
     pub(crate) fn lower(&self, merged: &Merged, name: Name<'_>) -> Result<Option<Thing>, Errno> {
         let Some(found) = self.layers.find_lower(merged, name)? else { return Ok(None) };
-        self.thing(merged, name, found).map(Some)
+        self.thing(merged, name, found.through(&self.indexes, UPPER + 1)?).map(Some)
     }
 
     fn thing(&self, merged: &Merged, name: Name<'_>, found: Found) -> Result<Thing, Errno> {
-        let layer = found.place.layer;
-        let key = found.place.key();
-        let links = !found.stat.is_directory();
-        for above in (UPPER + 1..layer).filter(|_| links) {
-            let Some(Some(index)) = self.indexes.get(above) else { continue };
-            if let Some(stat) = index.find(&key)? {
-                let directory = Arc::clone(&index.directory);
-                return Ok(Thing { directory, name: Some(key), stat, is_ours: true });
+        let Found { place, stat, indexed } = found;
+        let (directory, name) = match (indexed, self.indexes.get(place.layer)) {
+            (Some(key), Some(Some(index))) => (Arc::clone(&index.directory), key),
+            (_, _) if place.layer == UPPER => {
+                (Arc::new(merged.upper().try_clone()?), Arc::from(name.as_bytes()))
             }
-        }
-        let lower = merged.lowers.iter().find(|lower| lower.place.layer == layer);
-        let directory = Arc::clone(&lower.ok_or(Errno::ESTALE)?.directory);
-        Ok(Thing {
-            directory,
-            name: Some(Arc::from(name.as_bytes())),
-            stat: found.stat,
-            is_ours: self.layers.is_sealed(layer),
-        })
+            (_, _) => {
+                let lower = merged.lowers.iter().find(|lower| lower.place.layer == place.layer);
+                (Arc::clone(&lower.ok_or(Errno::ESTALE)?.directory), Arc::from(name.as_bytes()))
+            }
+        };
+        let is_ours = place.layer == UPPER || self.layers.is_sealed(place.layer);
+        Ok(Thing { directory, name: Some(name), stat, is_ours })
     }
 
     /// The file of the upper's index of hard links.
@@ -106,6 +102,42 @@ impl Tree {
         let lowers = self.layers.resolve(&self.layers.roots, above)?;
         let merged = self.layers.lower_directory(lowers, above);
         self.lower(&merged, name)?.ok_or(Errno::ENOENT)
+    }
+
+    /// The same, if there is anything.
+    pub(crate) fn there(&self, path: &[u8]) -> Result<Option<Thing>, Errno> {
+        present(self.below(path))
+    }
+
+    /// What a guest sees at a path, if anything.
+    pub(crate) fn seen(&self, path: &[u8]) -> Result<Option<Thing>, Errno> {
+        let Some((name, above)) = split(path)? else {
+            let own = Thing::of_directory(Arc::new(self.root.upper().try_clone()?), true)?;
+            let kept = Shown::read(&own.opened()?, own.stat.kind())?;
+            return if kept.is_some() { Ok(Some(own)) } else { self.there(path) };
+        };
+        let Some(merged) = self.directory(above)? else { return Ok(None) };
+        let Sight::Found(found) = self.layers.find(&merged, name)? else { return Ok(None) };
+        self.thing(&merged, name, found.through(&self.indexes, UPPER)?).map(Some)
+    }
+
+    /// The names that the layers have in the directory a guest sees at a path.
+    pub(crate) fn names_at(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+        self.directory(path)?.map_or(Ok(Vec::new()), |merged| names_seen(&merged))
+    }
+
+    /// The directory that a guest sees at a path, if there is one.
+    fn directory(&self, path: &[u8]) -> Result<Option<Merged>, Errno> {
+        let mut merged = self.layers.root(self.root.upper().try_clone()?);
+        for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+            let name = Name::new(part)?;
+            let Sight::Found(found) = self.layers.find(&merged, name)? else { return Ok(None) };
+            if !found.stat.is_directory() {
+                return Ok(None);
+            }
+            merged = self.layers.open(&merged, name, found.place)?;
+        }
+        Ok(Some(merged))
     }
 
     /// What the upper has at a path of its own.
@@ -143,10 +175,11 @@ impl Thing {
     }
 }
 
-impl Index {
-    /// The file of `key`.
-    pub(crate) fn find(&self, key: &Arc<[u8]>) -> Result<Option<Stat>, Errno> {
-        if self.has(key) { self.directory.stat(checked(key)) } else { Ok(None) }
+/// Nothing, where no such file is.
+fn present(thing: Result<Thing, Errno>) -> Result<Option<Thing>, Errno> {
+    match thing {
+        Err(Errno::ENOENT) => Ok(None),
+        thing => thing.map(Some),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::side::made;
 use super::tree::Tree;
 use super::{Change, Conflict, Means, Parts, Side, Stamp, Thing, Unreadable, What};
-use crate::host::{Directory, Stat};
+use crate::host::Directory;
 use crate::layer::Merged;
 use crate::stored::{self, Origin};
 use fuse::{Errno, Name, Time};
@@ -189,7 +189,7 @@ impl Walk<'_, '_> {
         let away = self.moved.contains(&below);
         let lower = if away { None } else { self.tree.lower(&at.merged, name)? };
         if let Some(lower) = &lower {
-            self.see(&lower.stat);
+            self.see(lower);
         }
         let path = join(&at.path, name.as_bytes());
         if stat.is_whiteout() {
@@ -300,14 +300,18 @@ impl Walk<'_, '_> {
     /// The next change is of a copy whose file of the parent is to be accounted for.
     pub(super) fn stray(&mut self, origin: Option<Origin>, own: &Thing) {
         if let (Some(origin), false) = (origin, self.blind) {
-            let copied = made(&own.stat);
+            let copied = own.since();
             self.strays.push((self.changes.len(), origin.inode, copied));
         }
     }
 
-    pub(super) fn see(&mut self, stat: &Stat) {
-        let made = self.seen.entry(self.tree.inode(stat)).or_insert(stat.born);
-        *made = stat.born.min(*made);
+    pub(super) fn see(&mut self, lower: &Thing) {
+        // A copy of a space before this one shows the number of what it was made of.
+        let copied = lower.origin().ok().flatten().map(|origin| origin.inode);
+        let inode = copied.unwrap_or_else(|| self.tree.inode(&lower.stat));
+        let born = lower.stat.born;
+        let made = self.seen.entry(inode).or_insert(born);
+        *made = born.min(*made);
     }
 
     /// A copy is a renamed file if its old name is accounted for; else the parent removed that.

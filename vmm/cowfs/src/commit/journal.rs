@@ -7,6 +7,7 @@
 use crate::changes::Stamp;
 use crate::host::{Access, Directory, Rename};
 use fuse::{Errno, Name};
+use serde::{Deserialize, Serialize};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -95,7 +96,7 @@ pub(crate) struct Redress {
 }
 
 /// What is done to the upper once the parent has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Settle {
     Remove(Vec<u8>),
     Unmark(Vec<u8>),

@@ -1,7 +1,7 @@
 //! What a commit is made of, found out and judged before anything is changed.
 
 use super::journal::{Journal, Put, Redress, Refresh, Settle, Stage, Take};
-use super::refusal::{Refusal, of_user, owner};
+use super::refusal::{Refusal, given, of_user, owner};
 use super::{CommitFailure, apply::Parent};
 use crate::changes::{
     Change, Comparison, Means, Purpose, Stamp, What, bytes_of, is_below, path_of, split,
@@ -89,7 +89,7 @@ impl<'c> Plan<'c> {
             if change.is_masked {
                 planner.refuse(change, Refusal::Masked);
             }
-            if let Some(given) = planner.given(change) {
+            if let Some(given) = given(&compared.tree, change) {
                 planner.refuse(change, Refusal::Given(given));
             }
             if let Err(why) = planner.add(change) {
@@ -114,19 +114,6 @@ impl<'c> Plan<'c> {
 impl<'c> Planner<'_, 'c> {
     fn refuse(&mut self, change: &Change, why: Refusal) {
         self.refused.push((change.path.clone(), why));
-    }
-
-    /// What of the files given to the space a change is about, if any: they are not the parent's.
-    fn given(&self, change: &Change) -> Option<PathBuf> {
-        let tree = &self.compared.tree;
-        let given = |path: &[u8]| tree.given(path).map(|given| path_of(&given));
-        let own = match change.after {
-            Some(after) if after.kind == FileKind::Directory => None,
-            _ => given(bytes_of(&change.path)),
-        };
-        let moves = change.before.is_some_and(|side| side.kind == FileKind::Directory)
-            && !matches!(&change.what, What::Changed(parts) if !parts.kind);
-        own.or_else(|| given(&change.below).filter(|_| moves))
     }
 
     fn add(&mut self, change: &'c Change) -> Result<(), Errno> {
@@ -328,44 +315,7 @@ impl<'c> Planner<'_, 'c> {
 
     /// What becomes of the upper, and what if it comes to nothing.
     fn settle(&mut self, changes: &[&Change]) {
-        let selected: HashSet<&Path> = changes.iter().map(|change| &*change.path).collect();
-        let left: HashSet<&Path> = self
-            .compared
-            .changes
-            .iter()
-            .filter(|change| !selected.contains(&*change.path))
-            .flat_map(|change| [Some(&*change.path), change.hidden_by.as_deref()])
-            .flatten()
-            .collect();
-        let redundant = self.compared.redundant.iter();
-        let mut settle: Vec<_> =
-            redundant.map(|path| Settle::Unmark(bytes_of(path).to_vec())).collect();
-        let mut directories = BTreeSet::new();
-        for change in changes {
-            let path = bytes_of(&change.path).to_vec();
-            let is_directory = change.after.is_some_and(|side| side.kind == FileKind::Directory);
-            match &change.means {
-                Means::Name | Means::Redirect { .. } if is_directory => {
-                    directories.insert(change.path.clone());
-                    settle.push(Settle::Unmark(path));
-                }
-                Means::Name | Means::Whiteout => settle.push(Settle::Remove(path)),
-                _ => {}
-            }
-            if let Means::Redirect { whiteout: Some(place), .. } = &change.means {
-                settle.push(Settle::Remove(bytes_of(place).to_vec()));
-                directories.extend(around(place, &left));
-            }
-            if let Some(top) = &change.hidden_by
-                && directories.insert(top.clone())
-            {
-                settle.push(Settle::Unmark(bytes_of(top).to_vec()));
-            }
-            directories.extend(around(&change.path, &left));
-        }
-        let prune = directories.iter().rev().filter(|path| !path.as_os_str().is_empty());
-        settle.extend(prune.map(|path| Settle::RemoveIfEmpty(bytes_of(path).to_vec())));
-        settle.extend(self.own.keys_of(changes).into_iter().map(Settle::Unindex));
+        self.plan.journal.settle = settled(self.own, self.compared, changes);
         for change in changes {
             let own = match &change.means {
                 // Its place is in the parent alone.
@@ -375,8 +325,49 @@ impl<'c> Planner<'_, 'c> {
             };
             self.refresh(change, own, &change.below, change.stamp);
         }
-        self.plan.journal.settle = settle;
     }
+}
+
+/// What leaves the upper when the parent has the changes.
+pub(super) fn settled(own: &OwnLayer, compared: &Comparison, changes: &[&Change]) -> Vec<Settle> {
+    let selected: HashSet<&Path> = changes.iter().map(|change| &*change.path).collect();
+    let left: HashSet<&Path> = compared
+        .changes
+        .iter()
+        .filter(|change| !selected.contains(&*change.path))
+        .flat_map(|change| [Some(&*change.path), change.hidden_by.as_deref()])
+        .flatten()
+        .collect();
+    let redundant = compared.redundant.iter();
+    let mut settle: Vec<_> =
+        redundant.map(|path| Settle::Unmark(bytes_of(path).to_vec())).collect();
+    let mut directories = BTreeSet::new();
+    for change in changes {
+        let path = bytes_of(&change.path).to_vec();
+        let is_directory = change.after.is_some_and(|side| side.kind == FileKind::Directory);
+        match &change.means {
+            Means::Name | Means::Redirect { .. } if is_directory => {
+                directories.insert(change.path.clone());
+                settle.push(Settle::Unmark(path));
+            }
+            Means::Name | Means::Whiteout => settle.push(Settle::Remove(path)),
+            _ => {}
+        }
+        if let Means::Redirect { whiteout: Some(place), .. } = &change.means {
+            settle.push(Settle::Remove(bytes_of(place).to_vec()));
+            directories.extend(around(place, &left));
+        }
+        if let Some(top) = &change.hidden_by
+            && directories.insert(top.clone())
+        {
+            settle.push(Settle::Unmark(bytes_of(top).to_vec()));
+        }
+        directories.extend(around(&change.path, &left));
+    }
+    let prune = directories.iter().rev().filter(|path| !path.as_os_str().is_empty());
+    settle.extend(prune.map(|path| Settle::RemoveIfEmpty(bytes_of(path).to_vec())));
+    settle.extend(own.keys_of(changes).into_iter().map(Settle::Unindex));
+    settle
 }
 
 /// The directories around a path that are no changes themselves.

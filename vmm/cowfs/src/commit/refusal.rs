@@ -1,6 +1,6 @@
 //! What cannot be the parent's, found out before anything is changed.
 
-use crate::changes::{Change, Conflict, shown};
+use crate::changes::{Change, Conflict, Tree, What, bytes_of, path_of, shown};
 use crate::host::{groups, user};
 use crate::{FileKind, Side};
 use std::path::PathBuf;
@@ -52,6 +52,18 @@ pub enum Refusal {
     /// A part of the parent is not to be found.
     #[error("the parent's directory around it is gone; commit that as well")]
     Nowhere,
+}
+
+/// What of the files given to the space a change is about, if any: they are not the parent's.
+pub(super) fn given(tree: &Tree, change: &Change) -> Option<PathBuf> {
+    let given = |path: &[u8]| tree.given(path).map(|given| path_of(&given));
+    let own = match change.after {
+        Some(after) if after.kind == FileKind::Directory => None,
+        _ => given(bytes_of(&change.path)),
+    };
+    let moves = change.before.is_some_and(|side| side.kind == FileKind::Directory)
+        && !matches!(&change.what, What::Changed(parts) if !parts.kind);
+    own.or_else(|| given(&change.below).filter(|_| moves))
 }
 
 /// The owner of a file in the parent.

@@ -4,7 +4,7 @@
 use super::apply::Parent;
 use super::journal::{Journal, Refresh, Settle};
 use crate::changes::{Stamp, split};
-use crate::host::{Directory, Rename};
+use crate::host::{Directory, Rename, Stat};
 use crate::lookup::inode;
 use crate::own::OwnLayer;
 use crate::stored::{self, Origin};
@@ -14,8 +14,8 @@ use fuse::{Errno, Name};
 
 impl OwnLayer {
     /// Takes what was committed out of the upper; what is not there any more is fine.
-    pub(super) fn settle(&mut self, journal: &Journal) -> Result<(), Errno> {
-        for settle in &journal.settle {
+    pub(super) fn settle(&mut self, each: &[Settle]) -> Result<(), Errno> {
+        for settle in each {
             match settle {
                 Settle::Remove(path) => {
                     self.with(path, |own, directory, name| own.remove(&directory, name))?
@@ -73,20 +73,43 @@ impl OwnLayer {
                 }
                 return stored::set_since(&file, lower.changed);
             }
-            // Neither has attributes, but a time when it was made: it is made again.
-            let staged = own.staged_name();
-            let staged = Name::new(&staged)?;
-            if stat.is_whiteout() {
-                own.work.make_whiteout(staged)?;
-            } else if stat.kind() == TYPE_SYMLINK {
-                own.work.make_symlink(staged, &directory.read_link(name)?)?;
-                let at = |time| Some(SetTime::At(time));
-                own.work.set_owner(staged, stat.uid, stat.gid)?;
-                own.work.set_times(staged, at(stat.accessed), at(stat.modified))?;
-            } else {
-                return Ok(());
-            }
-            own.work.rename(staged, &directory, name, Rename::Replace)
+            own.make_again(&directory, name, &stat)
         })
+    }
+
+    /// Whatever the parent did so far, what is at a path counts as made after it.
+    pub(super) fn made_now(&mut self, path: &[u8]) -> Result<(), Errno> {
+        self.with(path, |own, directory, name| {
+            let Some(stat) = directory.stat(name)? else { return Ok(()) };
+            if !matches!(stat.kind(), TYPE_REGULAR | TYPE_DIRECTORY) {
+                return own.make_again(&directory, name, &stat);
+            }
+            let file = directory.any(name)?;
+            // Writing it down is the last that is done to it.
+            stored::set_since(&file, stat.changed)?;
+            stored::set_since(&file, file.stat()?.changed)
+        })
+    }
+
+    /// What has no attributes has a time at which it was made.
+    fn make_again(
+        &mut self,
+        directory: &Directory,
+        name: Name<'_>,
+        stat: &Stat,
+    ) -> Result<(), Errno> {
+        let staged = self.staged_name();
+        let staged = Name::new(&staged)?;
+        if stat.is_whiteout() {
+            self.work.make_whiteout(staged)?;
+        } else if stat.kind() == TYPE_SYMLINK {
+            self.work.make_symlink(staged, &directory.read_link(name)?)?;
+            let at = |time| Some(SetTime::At(time));
+            self.work.set_owner(staged, stat.uid, stat.gid)?;
+            self.work.set_times(staged, at(stat.accessed), at(stat.modified))?;
+        } else {
+            return Ok(());
+        }
+        self.work.rename(staged, directory, name, Rename::Replace)
     }
 }

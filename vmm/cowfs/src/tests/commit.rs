@@ -12,7 +12,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// Everything below a directory: path, mode, content.
-fn tree(root: &Path) -> Vec<String> {
+pub(super) fn tree(root: &Path) -> Vec<String> {
     let (mut lines, mut directories) = (Vec::new(), vec![root.to_owned()]);
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -358,11 +358,11 @@ fn owners_and_set_id_bits_are_committed_by_root_alone() {
     assert!(compared(&place).unreadable.is_empty());
 }
 
-const PATHS: [&str; 12] =
+pub(super) const PATHS: [&str; 12] =
     ["a", "b", "c", "a/a", "a/b", "b/a", "b/b", "c/a", "a/a/a", "a/a/b", "b/a/a", "c/a/b"];
 
 /// One change by three numbers; what is refused is none.
-fn change(guest: &mut Guest, [what, one, two]: [u8; 3]) {
+pub(super) fn change(guest: &mut Guest, [what, one, two]: [u8; 3]) {
     let path = |number: u8| PATHS[usize::from(number) % PATHS.len()];
     let (one, two) = (path(one), path(two));
     // Into itself it cannot be.

@@ -94,7 +94,22 @@ impl Place {
         Config::new(lowers.collect(), self.path("upper"), self.path("work"))
     }
 
-    /// The same over one directory of the host: what can be committed.
+    /// What was sealed is forgotten.
+    pub(super) fn unseal(&self) {
+        for number in 0..self.sealed().len() {
+            let layer = self.path(&format!("layer{number}"));
+            std::fs::rename(&layer, layer.with_extension("old")).unwrap();
+        }
+    }
+
+    /// The same over one directory of the host.
+    pub(super) fn over_host(&self) -> Config {
+        let mut config = self.config();
+        config.lowers.pop();
+        config
+    }
+
+    /// The same with nothing between: what can be committed.
     pub(super) fn base(&self) -> Config {
         let mut config = self.config();
         config.lowers.truncate(1);
