@@ -87,7 +87,7 @@ pub(crate) fn apart(lab: &Lab) {
         assert!(run(lab, &command).ok());
     }
     let refused = run(lab, &["commit", "blue"]);
-    assert!(refused.said.contains("was made from space red"), "{}", refused.said);
+    assert!(refused.said.contains("space red, from which space blue was made, is gone"));
     let green = Child::of(lab, "blue", "green");
     green.must_mount();
     blue.must_mount();
@@ -211,4 +211,115 @@ pub(crate) fn killed(lab: &Lab) {
     assert!(run(lab, &["stop", "red"]).ok());
     red.must_mount();
     assert_eq!(in_step(&read("first"), &read("second")), whole);
+}
+
+fn must(lab: &Lab, command: &[&str]) -> String {
+    let ended = run(lab, command);
+    assert!(ended.ok(), "{command:?}: {}", ended.why());
+    ended.out
+}
+
+pub(crate) fn committed(lab: &Lab) {
+    let red = Mounts::new(lab);
+    fs::create_dir_all(red.lower.join("deep")).unwrap();
+    for path in ["deep/file", "gone", "plain", "theirs"] {
+        fs::write(red.lower.join(path), "host").unwrap();
+    }
+    let before = tree(&red.lower);
+    red.must_mount();
+    fs::write(red.at("plain"), "red").unwrap();
+    must(lab, &["stop", "red"]);
+    let blue = Child::of(lab, "red", "blue");
+    blue.must_mount();
+    fs::write(blue.directory.join("plain"), "blue").unwrap();
+    fs::write(blue.directory.join("new"), "blue").unwrap();
+    fs::write(blue.directory.join("both"), "blue").unwrap();
+    fs::rename(blue.directory.join("deep"), blue.directory.join("moved")).unwrap();
+    fs::remove_file(blue.directory.join("gone")).unwrap();
+    red.must_mount();
+    fs::write(red.at("both"), "red").unwrap();
+    fs::write(red.at("theirs"), "red").unwrap();
+    must(lab, &["stop", "blue"]);
+
+    let refused = run(lab, &["commit", "blue"]);
+    assert!(refused.said.contains("space red is mounted"), "{}", refused.said);
+    must(lab, &["stop", "red"]);
+    let refused = run(lab, &["commit", "blue"]);
+    assert!(refused.said.contains("both: the parent made something there"), "{}", refused.said);
+    let listed = must(lab, &["commit", "blue", "new", "--dry-run"]);
+    assert!(listed.contains("would be committed to space red"), "{listed}");
+    let done = must(lab, &["commit", "blue", "new"]);
+    assert!(done.contains("1 change committed to space red"), "{done}");
+    let left = must(lab, &["diff", "blue"]);
+    assert!(left.contains("moved") && left.contains("both") && !left.contains("new"), "{left}");
+    must(lab, &["commit", "blue", "--force"]);
+    assert!(must(lab, &["diff", "blue"]).contains("has changed nothing of space red"));
+    red.must_mount();
+    blue.must_mount();
+    let view = tree(&red.directory);
+    assert_eq!(view, tree(&blue.directory));
+    let read = |path| fs::read_to_string(red.at(path)).unwrap();
+    assert_eq!(
+        ["plain", "new", "both", "theirs", "moved/file"].map(read),
+        ["blue", "blue", "blue", "red", "host"]
+    );
+    assert!(!red.at("gone").exists() && !red.at("deep").exists());
+    assert_eq!(tree(&red.lower), before, "the host has nothing of it yet");
+    fs::write(red.at("last"), "red").unwrap();
+    let view = tree(&red.directory);
+    must(lab, &["stop", "red"]);
+    must(lab, &["stop", "blue"]);
+
+    // From red it goes on to the host, with all that red had sealed; blue keeps its layers.
+    must(lab, &["commit", "red"]);
+    assert_eq!(tree(&red.lower), view);
+    assert!(must(lab, &["diff", "red"]).contains("has changed nothing of"));
+    fs::write(red.lower.join("plain"), "host again").unwrap();
+    red.must_mount();
+    blue.must_mount();
+    assert_eq!(read("plain"), "host again", "nothing is left in the way of the host");
+    assert_eq!(blue.read("plain"), "blue");
+    fs::write(red.at("plain"), "red again").unwrap();
+    let green = Child::of(lab, "red", "green");
+    must(lab, &["stop", "red"]);
+    green.must_mount();
+    must(lab, &["discard", "red", "--yes"]);
+    red.must_mount();
+    assert_eq!((&*read("plain"), &*green.read("plain")), ("host again", "red again"));
+    must(lab, &["stop", "red"]);
+}
+
+pub(crate) fn killed_while_committing(lab: &Lab) {
+    let red = Mounts::new(lab);
+    fs::write(red.lower.join("file"), "host").unwrap();
+    red.must_mount();
+    must(lab, &["stop", "red"]);
+    let blue = Child::of(lab, "red", "blue");
+    let mut expected = "host".to_owned();
+    for number in 0..30_u64 {
+        blue.must_mount();
+        assert_eq!(blue.read("file"), expected, "before {number}");
+        expected = number.to_string();
+        fs::write(blue.directory.join("file"), &expected).unwrap();
+        fs::write(blue.directory.join(format!("new-{number}")), "").unwrap();
+        must(lab, &["stop", "blue"]);
+        // Every other time red has what it had sealed gathered on the way to the host.
+        let name = if number % 3 == 2 { "red" } else { "blue" };
+        let mut command = lab.a.portspace(&["commit", name]);
+        let mut command = command.stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(500 + 400 * number));
+        let _ = command.kill();
+        let _ = command.wait();
+        blue.must_mount();
+        assert_eq!(blue.read("file"), expected, "after {number}");
+        must(lab, &["stop", "blue"]);
+        must(lab, &["commit", "blue"]);
+        red.must_mount();
+        assert_eq!(fs::read_to_string(red.at("file")).unwrap(), expected);
+        assert!(red.at(&format!("new-{number}")).exists());
+        must(lab, &["stop", "red"]);
+    }
+    must(lab, &["commit", "red"]);
+    assert_eq!(fs::read_to_string(red.lower.join("file")).unwrap(), expected);
+    assert_eq!(fs::read_dir(&red.lower).unwrap().count(), 31);
 }

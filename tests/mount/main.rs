@@ -29,6 +29,8 @@ const TESTS: &[Test] = &[
     ("a child has its parent's files, and neither sees what the other writes", chains::apart),
     ("a child of a mounted space sees one point of what it writes", chains::of_a_running_space),
     ("a command that is killed while it seals leaves all whole", chains::killed),
+    ("a child is committed to its parent, and that with what it had sealed", chains::committed),
+    ("a command that is killed while it commits to a space", chains::killed_while_committing),
     ("a program goes on once its reader does", busy::paused),
     ("a program that waits for a file does not hold up another", busy::waiting),
     ("files of many programs at once are whole", busy::many),

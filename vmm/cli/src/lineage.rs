@@ -4,6 +4,7 @@
 //! and `from`, the name of the space that wrote it. A space's `lineage.json` names its chain.
 
 mod gather;
+mod hand;
 mod seal;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,9 @@ pub(crate) struct Lineage {
 #[serde(deny_unknown_fields)]
 struct Parent {
     name: String,
+    /// Its directory of `layers`: another space of that name has another.
+    #[serde(default)]
+    owner: Option<String>,
     root: Option<PathBuf>,
     masks: Vec<PathBuf>,
     mounts: Option<Vec<PathBuf>>,
@@ -152,6 +156,15 @@ impl Lineage {
     }
 }
 
+/// The name of the next layer that a space seals.
+fn next_layer(all: &Paths, lineage: &Lineage) -> Outcome<String> {
+    let home = lineage.home(all);
+    own(&home)?;
+    let numbers = names_in(&home)?.into_iter().filter_map(|name| name.parse().ok());
+    let number = numbers.max().unwrap_or(0_u64) + 1;
+    Ok(format!("{}/{number}", lineage.owner))
+}
+
 /// Whether this is `OWNER/NUMBER`, which is no way out of the directory of layers.
 fn is_id(id: &str) -> bool {
     let Some((owner, number)) = id.split_once('/') else { return false };
@@ -166,7 +179,8 @@ fn is_id(id: &str) -> bool {
 /// It cannot be finished.
 pub(crate) fn settle(all: &Paths, paths: &SpacePaths) -> Outcome<()> {
     seal::settle(all, paths)?;
-    gather::settle(paths)
+    gather::settle(paths)?;
+    hand::settle(all, paths)
 }
 
 impl Spaces {
@@ -177,7 +191,8 @@ impl Spaces {
     /// The parent is none, or in use; or the space was made from another.
     pub(crate) fn lineage(&self, name: &SpaceName, parent: Option<&SpaceName>) -> Outcome<Lineage> {
         let paths = self.paths.space(name);
-        if paths.sealing().exists() || paths.gathering().exists() {
+        let orders = [paths.sealing(), paths.gathering(), paths.handing()];
+        if orders.iter().any(|order| order.exists()) {
             let _layers = self.hold_layers()?;
             settle(&self.paths, &paths)?;
         }
@@ -235,7 +250,8 @@ impl Spaces {
         let kept = crate::config::FilesConfig::read(&above.configuration(), Some(parent))
             .or_fail(|| format!("the configuration of space {parent} cannot be used"))?;
         let Files { root, masks, mounts, .. } = lineage.files(&kept.files);
-        let parent = Some(Parent { name: parent.to_string(), root, masks, mounts });
+        let owner = Some(lineage.owner);
+        let parent = Some(Parent { name: parent.to_string(), owner, root, masks, mounts });
         Ok(Lineage { owner: self.new_owner(name)?, parent, layers: lineage.layers })
     }
 

@@ -216,6 +216,11 @@ impl SpacePaths {
         self.state.join("gathering.json")
     }
 
+    /// What is to be done once the parent space has what is committed to it.
+    pub fn handing(&self) -> PathBuf {
+        self.state.join("handing.json")
+    }
+
     /// What the space is called in sentences.
     pub fn named(&self) -> String {
         format!("space {}", self.state.file_name().unwrap_or_default().to_string_lossy())

@@ -261,9 +261,9 @@ pub(crate) fn is_shown(name: &[u8]) -> bool {
     name == OVERRIDE || shown_name(name).is_some()
 }
 
-/// Whether an attribute is overlayfs's mark of an opaque directory.
-pub(crate) fn is_opaque_mark(name: &[u8]) -> bool {
-    OPAQUE.contains(&name)
+/// Whether an attribute says what a directory hides, or shows of another place.
+pub(crate) fn is_mark(name: &[u8]) -> bool {
+    name == REDIRECT || OPAQUE.contains(&name)
 }
 
 /// Attributes that are the file space's own, or the host's: not seen inside under their names.

@@ -12,7 +12,6 @@ use crate::config::SpaceName;
 use crate::failure::{Failure, Outcome, While};
 use crate::files::{self, OwnFiles};
 use crate::lifecycle::Spaces;
-use crate::lineage::Lineage;
 use crate::locks;
 use crate::mounting::is_shown;
 use crate::progress::Progress;
@@ -62,10 +61,8 @@ pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
     let spaces = Spaces::open()?;
     let files = gathered(&spaces, &options.name)?;
     let name = &files.name;
-    if let Some(parent) = files.lineage.as_ref().and_then(Lineage::parent) {
-        return Err(must_lie_on_the_host(name, parent));
-    }
-    if files.root.is_none() {
+    let recipient = spaces.recipient(&files)?;
+    if recipient.is_none() && files.root.is_none() {
         return Err(Failure::new(format!(
             "space {name} sees nothing of the parent, so there is nowhere to commit to; set root in [files]"
         )));
@@ -78,6 +75,19 @@ pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
         return said_nothing(options.json, &files);
     }
     let failed = || format!("space {name} cannot be committed to {}", files.parent());
+    if let Some(parent) = recipient {
+        let plan = parent.plan(&own, &compared, &options.paths, options.force);
+        let plan = plan.map_err(told).or_fail(failed)?;
+        if options.dry_run {
+            return list(
+                plan.changes(),
+                options.json,
+                &format!("would be committed to {}", files.parent()),
+            );
+        }
+        spaces.hand(name, own, &plan, &parent).or_fail(failed)?;
+        return list(plan.changes(), options.json, &format!("committed to {}", files.parent()));
+    }
     let plan = own.plan(&compared, &options.paths, options.force);
     let plan = plan.map_err(told).or_fail(failed)?;
     let changes = plan.changes().to_vec();
@@ -103,13 +113,6 @@ pub(super) fn commit(options: &CommitOptions) -> Outcome<()> {
         );
     }
     list(&changes, options.json, &format!("committed to {}", files.parent()))
-}
-
-/// What lies on the layer of a space is not the host's to take: it would go past that space.
-fn must_lie_on_the_host(name: &SpaceName, parent: &str) -> Failure {
-    Failure::new(format!(
-        "space {name} was made from space {parent}, whose layers do not change any more, so it cannot be committed; take its changes out with portspace diff {name} --patch, or portspace mount {name}"
-    ))
 }
 
 /// The files of a space, all that it wrote being in its own layer.

@@ -170,11 +170,7 @@ impl Sealing {
         paths: &SpacePaths,
         lineage: &Lineage,
     ) -> Outcome<Sealing> {
-        let group = all.layers().join(&lineage.owner);
-        own(&group)?;
-        let numbers = super::names_in(&group)?.into_iter().filter_map(|name| name.parse().ok());
-        let number = numbers.max().unwrap_or(0_u64) + 1;
-        let order = Order { layer: format!("{}/{number}", lineage.owner), from: name.to_string() };
+        let order = Order { layer: super::next_layer(all, lineage)?, from: name.to_string() };
         let layer = all.layer(&order.layer);
         Ok(Sealing { paths: paths.clone(), order, layer })
     }

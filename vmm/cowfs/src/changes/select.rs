@@ -103,6 +103,14 @@ impl Change {
 }
 
 impl Change {
+    /// The parent's directory that the space hides, with this in it.
+    fn hiding(&self) -> Option<&[u8]> {
+        let inner = self.path.parent()?.strip_prefix(self.hidden_by.as_deref()?).ok()?;
+        let inner = inner.as_os_str().as_bytes();
+        let hiding = self.above.strip_suffix(inner)?;
+        Some(hiding.strip_suffix(b"/").unwrap_or(hiding))
+    }
+
     /// The parent's directories of which nothing is left at all.
     pub(crate) fn whole(&self) -> impl Iterator<Item = &[u8]> {
         let is_renamed = matches!(self.what, What::Renamed { .. });
@@ -211,7 +219,7 @@ impl Comparison {
             if let Some((_, other)) = moved.iter().find(|(from, _)| **from == *natural) {
                 return Err(Unselectable::MovedOut { path, other: other.path.clone() });
             }
-            let mut taken = change.taken();
+            let mut taken = change.taken().chain(change.hiding());
             let out = |taken: &[u8]| {
                 let is_out =
                     |(from, _): &&(&[u8], &Change)| is_below(from, taken) && **from != *taken;

@@ -8,14 +8,14 @@ use super::{CommitFailure, journal::Settle};
 use crate::changes::{
     Change, Comparison, Means, Purpose, Thing, Tree, What, bytes_of, path_of, split, walk_down,
 };
-use crate::configuration::{Config, root};
+use crate::configuration::{Config, OpenFailure, io_error, root};
 use crate::host::{Access, Attributes, Directory, Stat};
 use crate::index::Index;
 use crate::layer::join;
 use crate::own::OwnLayer;
 use crate::stored::{self, Marks, Origin};
 use crate::{Conflict, FileKind};
-use fuse::record::{TYPE_REGULAR, TYPE_SYMLINK};
+use fuse::record::{TYPE_CHARACTER, TYPE_DIRECTORY, TYPE_REGULAR, TYPE_SYMLINK};
 use fuse::request::SetTime;
 use fuse::{Errno, Name};
 use serde::{Deserialize, Serialize};
@@ -125,11 +125,20 @@ impl OwnLayer {
         making.finish().map_err(host)
     }
 
-    /// Takes what the parent lies on now out of the upper.
+    /// Takes what the parent lies on now, the layer of `files`, out of the upper.
     ///
     /// # Errors
     /// The host refuses; it is to be done again before the space is served.
-    pub fn leave(&mut self, leaves: &Leaves) -> Result<(), Errno> {
+    pub fn leave(&mut self, leaves: &Leaves, files: &Path) -> Result<(), OpenFailure> {
+        let failed = |why| {
+            let (path, source) = (files.to_owned(), io_error(why));
+            OpenFailure::Directory { role: "layer", path, source }
+        };
+        let layer = root("layer", files)?;
+        made_now(&layer).and_then(|()| self.take_out(leaves)).map_err(failed)
+    }
+
+    fn take_out(&mut self, leaves: &Leaves) -> Result<(), Errno> {
         let Left::Some { settle, known } = &leaves.0 else { return self.empty() };
         self.settle(settle)?;
         known.iter().try_for_each(|path| self.made_now(path))
@@ -269,7 +278,11 @@ impl Making<'_> {
                 let from = Arc::clone(&index.directory);
                 self.link(&from, Name::new(key)?, path, change)
             }
-            Means::Opaque => self.directory(split(path)?.ok_or(Errno::EINVAL)?.1).map(drop),
+            // Hiding all there is would take along what was moved out of it, and stays.
+            Means::Opaque => {
+                let (name, above) = split(path)?.ok_or(Errno::EINVAL)?;
+                self.directory(above)?.make_whiteout(name)
+            }
             Means::Name | Means::Redirect { .. } if is_directory => {
                 self.directory(path)?;
                 match &change.means {
@@ -360,9 +373,13 @@ impl Making<'_> {
                     false => Ok(()),
                 }
             }
-            None => {
+            None if stat.kind() == TYPE_REGULAR => {
                 self.known.insert(file, None);
                 from.link(name, &to, new)
+            }
+            None => {
+                self.known.insert(file, Some(place.to_vec()));
+                copy(from, name, &stat, &to, new)
             }
         }
     }
@@ -391,10 +408,15 @@ impl Making<'_> {
         above_it.make_directory(name, 0o700)?;
         let made = above_it.directory(name, true)?;
         match theirs {
-            Some(theirs) => self.lead(path, &theirs, &made)?,
+            Some(theirs) => self.lead(&theirs, &made)?,
             None => {
                 let own = walk_down(&self.own.upper, path)?;
-                copy_attributes(&own, &made, |_| true)?;
+                // One that both have hides nothing of the parent's but name by name.
+                let is_changed = selected.is_some_and(|change| match change.what {
+                    What::Changed(parts) => !parts.kind,
+                    _ => false,
+                });
+                copy_attributes(&own, &made, |name| !is_changed || !stored::is_mark(name))?;
                 let stat = own.stat_self()?;
                 dress(&made, (stat.uid, stat.gid), stat.mode)?;
             }
@@ -404,7 +426,7 @@ impl Making<'_> {
     }
 
     /// Makes a directory the parent's, copied.
-    fn lead(&self, path: &[u8], theirs: &Thing, made: &Directory) -> Result<(), Errno> {
+    fn lead(&self, theirs: &Thing, made: &Directory) -> Result<(), Errno> {
         let tree = &self.plan.parent;
         for (name, value) in theirs.attributes()? {
             if let Some(kept) = stored::kept_name(&name) {
@@ -417,12 +439,6 @@ impl Making<'_> {
         let form = tree.role.form(&shown);
         if form.attribute {
             tree.role.as_kept(shown).keep(made)?;
-        }
-        let is_hiding = |change: &&Change| {
-            change.hidden_by.as_deref().is_some_and(|hiding| bytes_of(hiding) == path)
-        };
-        if self.plan.changes.iter().any(is_hiding) {
-            copy_attributes(&walk_down(&self.own.upper, path)?, made, stored::is_opaque_mark)?;
         }
         let own = made.stat_self()?;
         dress(made, form.owner.unwrap_or((own.uid, own.gid)), form.mode)
@@ -469,6 +485,28 @@ fn dress(made: &Directory, owner: (u32, u32), mode: u32) -> Result<(), Errno> {
     file.set_mode(mode & 0o7777)
 }
 
+/// Whatever the parent's own parent did so far was there when this was committed.
+fn made_now(layer: &Directory) -> Result<(), Errno> {
+    let file = layer.as_file()?;
+    stored::set_since(&file, file.stat()?.changed)?;
+    let now = file.stat()?.changed;
+    let mut open = vec![layer.try_clone()?];
+    while let Some(directory) = open.pop() {
+        stored::set_since(&directory, now)?;
+        let mut names = Vec::new();
+        directory.list(|name, _, _| names.push(name.as_bytes().to_vec()))?;
+        for name in &names {
+            let name = Name::new(name)?;
+            match directory.stat(name)?.map(|stat| stat.kind()) {
+                Some(TYPE_DIRECTORY) => open.push(directory.directory(name, true)?),
+                Some(TYPE_REGULAR) => stored::set_since(&directory.any(name)?, now)?,
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 fn copy_attributes(
     from: &impl Attributes,
     to: &impl Attributes,
@@ -504,6 +542,8 @@ fn copy(
             stored::set_since(&made, since)?;
         }
         TYPE_SYMLINK => to.make_symlink(new, &from.read_link(name)?)?,
+        // Nothing else of the upper is one on the host.
+        TYPE_CHARACTER => return to.make_whiteout(new),
         kind => to.make_endpoint(new, kind | stat.mode & 0o7777)?,
     }
     let made = to.stat(new)?.ok_or(Errno::EIO)?;

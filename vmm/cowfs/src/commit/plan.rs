@@ -341,7 +341,7 @@ pub(super) fn settled(own: &OwnLayer, compared: &Comparison, changes: &[&Change]
     let redundant = compared.redundant.iter();
     let mut settle: Vec<_> =
         redundant.map(|path| Settle::Unmark(bytes_of(path).to_vec())).collect();
-    let mut directories = BTreeSet::new();
+    let (mut directories, mut unmarked) = (BTreeSet::new(), HashSet::new());
     for change in changes {
         let path = bytes_of(&change.path).to_vec();
         let is_directory = change.after.is_some_and(|side| side.kind == FileKind::Directory);
@@ -358,9 +358,10 @@ pub(super) fn settled(own: &OwnLayer, compared: &Comparison, changes: &[&Change]
             directories.extend(around(place, &left));
         }
         if let Some(top) = &change.hidden_by
-            && directories.insert(top.clone())
+            && unmarked.insert(top)
         {
             settle.push(Settle::Unmark(bytes_of(top).to_vec()));
+            directories.extend((!left.contains(&**top)).then(|| top.clone()));
         }
         directories.extend(around(&change.path, &left));
     }

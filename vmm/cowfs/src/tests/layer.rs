@@ -3,6 +3,7 @@
 use super::commit::{PATHS, change, tree};
 use super::crash::seen;
 use super::guest::{Guest, Place};
+use crate::host::{Fault, with_fault};
 use crate::{CommitFailure, Config, Conflict, FileSpace, LowerLayer, Refusal, Unselectable, What};
 use fuse::Errno;
 use fuse::request::SetAttr;
@@ -78,14 +79,17 @@ impl Family {
         let layer = format!("sealed{}", self.layers.len());
         let files = self.place.path(&layer);
         std::fs::create_dir(&files).unwrap();
-        own.make_layer(&plan, &files)?;
+        if let Err(failure) = own.make_layer(&plan, &files) {
+            std::fs::remove_dir_all(&files).unwrap();
+            return Err(failure);
+        }
         self.layers.insert(0, layer);
         self.base = self.layers.clone();
         let leaves = serde_json::to_string(plan.leaves()).unwrap();
         let leaves = serde_json::from_str(&leaves).unwrap();
-        for _ in 0..2 {
-            own.leave(&leaves).unwrap();
-        }
+        // What fails is done again.
+        while own.leave(&leaves, &files).is_err() {}
+        while own.leave(&leaves, &files).is_err() {}
         Ok(())
     }
 
@@ -238,6 +242,36 @@ fn one_name_of_a_file_goes_without_what_is_written_to_the_other() {
     assert_eq!(family.changes(), ["two"]);
     let two = std::fs::metadata(family.place.path("upper/two")).unwrap();
     assert_eq!(two.nlink(), 1);
+}
+
+#[test]
+fn a_failure_at_any_step_leaves_both_as_they_were_or_committed() {
+    for (step, errno) in (1..).flat_map(|step| [(step, Errno::ENOSPC), (step, Errno::EIO)]) {
+        let mut family = family();
+        let mut child = family.child();
+        child.append("file", "+").unwrap();
+        child.unlink("gone").unwrap();
+        child.rename("was", "is", 0).unwrap();
+        child.append("hard", "+").unwrap();
+        let view = seen(&mut child);
+        drop(child);
+        let before = seen(&mut family.parent());
+        let (done, reached) = with_fault(step, Fault::Once(errno), || {
+            family.commit(&["file", "is", "hard", "harder"], false)
+        });
+        let now = seen(&mut family.parent());
+        match done {
+            Ok(()) => assert!(now.contains(&"is/deep/file 100644 was/deep/file".to_owned())),
+            Err(_) => assert_eq!(now, before, "{errno:?} at step {step}"),
+        }
+        assert_eq!(seen(&mut family.child()), view, "{errno:?} at step {step}");
+        family.commit(&[], false).unwrap();
+        assert_eq!(seen(&mut family.parent()), view, "{errno:?} at step {step}");
+        if !reached {
+            assert!(step > 20);
+            break;
+        }
+    }
 }
 
 const FIRST: [[u8; 3]; 4] = [[1, 3, 4], [0, 1, 2], [5, 8, 9], [2, 6, 0]];
