@@ -63,7 +63,7 @@ impl OwnFiles {
     /// its parent has.
     pub(crate) fn parent(&self) -> String {
         if let Some(id) = self.lineage.as_ref().and_then(|lineage| lineage.own().next()) {
-            return format!("layer {id} (sealed for another space)");
+            return format!("layer {id} (sealed for others)");
         }
         let parent = self.lineage.as_ref().and_then(Lineage::parent);
         if let Some(parent) = parent {

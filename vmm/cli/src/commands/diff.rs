@@ -91,6 +91,12 @@ pub(super) fn diff(options: &Options) -> Outcome<ExitCode> {
         print(&files, &compared);
     }
     warn_of(&compared.unreadable);
+    if let Some(layer) = files.lineage.as_ref().and_then(|lineage| lineage.own().next()) {
+        let name = &files.name;
+        eprintln!(
+            "portspace: what space {name} changed before is in {layer}, which it sealed for others; portspace commit {name} --dry-run lists all of it"
+        );
+    }
     if let Some(failure) = &compared.parent {
         let name = &files.name;
         eprintln!("portspace: {failure}; until then all that space {name} has of its own is shown");

@@ -75,6 +75,7 @@ impl Spaces {
         }
         let failed = || format!("space {name} cannot be committed to space {parent}");
         let stopped = self.stopped(&parent, &paths).or_fail(failed)?;
+        super::settle(&self.paths, &paths).or_fail(failed)?;
         let files = OwnFiles::of(self, &parent).or_fail(failed)?;
         let owner = files.lineage.as_ref().map(|lineage| &lineage.owner);
         if made_from.owner.as_ref().is_some_and(|made_from| Some(made_from) != owner) {
@@ -95,6 +96,9 @@ impl Spaces {
         plan: &LayerPlan<'_>,
         parent: &Recipient,
     ) -> Outcome<()> {
+        let paths = self.paths.space(child);
+        // Its files are the layer's as well until they have left it: nobody may write them.
+        let _stopped = self.stopped(child, &paths)?;
         let none = || Failure::new(format!("space {} has no chain of layers", parent.name));
         let lineage = parent.files.lineage.clone().ok_or_else(none)?;
         let mut lineage = seal::seal(&self.paths, &parent.name, &parent.paths, lineage)?;
@@ -113,7 +117,6 @@ impl Spaces {
         lineage.layers.insert(0, id);
         let (layers, leaves) = (lineage.layers.clone(), plan.leaves().clone());
         let order = Order { parent: parent.name.to_string(), layers, leaves };
-        let paths = self.paths.space(child);
         let path = paths.handing();
         let cannot_write = || format!("cannot write {}", path.display());
         replace(&path, &serde_json::to_vec(&order).or_fail(cannot_write)?).or_fail(cannot_write)?;
