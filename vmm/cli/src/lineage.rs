@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Files, SpaceName};
@@ -80,13 +81,7 @@ impl Lineage {
 
     fn load(paths: &SpacePaths) -> Outcome<Option<Lineage>> {
         let path = paths.lineage();
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            text => text.or_fail(|| format!("cannot read {}", path.display()))?,
-        };
-        let lineage: Lineage = serde_json::from_slice(&text).or_fail(|| {
-            format!("{} is damaged; remove the space with: portspace rm", path.display())
-        })?;
+        let Some(lineage) = written::<Lineage>(&path)? else { return Ok(None) };
         let mut seen = HashSet::new();
         if let Some(twice) = lineage.layers.iter().find(|id| !seen.insert(*id)) {
             return Err(Failure::new(format!(
@@ -154,6 +149,16 @@ impl Lineage {
     fn is_own(&self, id: &str) -> bool {
         id.split_once('/').is_some_and(|(owner, _)| owner == self.owner)
     }
+}
+
+/// What was written down in a file of a space, if it is there.
+fn written<T: DeserializeOwned>(path: &Path) -> Outcome<Option<T>> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.or_fail(|| format!("cannot read {}", path.display()))?,
+    };
+    let damaged = || format!("{} is damaged; remove the space with: portspace rm", path.display());
+    serde_json::from_slice(&text).map(Some).or_fail(damaged)
 }
 
 /// The name of the next layer that a space seals.

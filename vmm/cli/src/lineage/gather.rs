@@ -2,7 +2,6 @@
 //! what it was made from again. The others keep the layers.
 
 use std::fs;
-use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,13 +66,7 @@ impl Spaces {
 /// It cannot be finished.
 pub(super) fn settle(paths: &SpacePaths) -> Outcome<()> {
     let path = paths.gathering();
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        text => text.or_fail(|| format!("cannot read {}", path.display()))?,
-    };
-    let order: Order = serde_json::from_slice(&text).or_fail(|| {
-        format!("{} is damaged; remove the space with: portspace rm", path.display())
-    })?;
+    let Some(order) = super::written::<Order>(&path)? else { return Ok(()) };
     leave_out(paths, &order.layers)?;
     let own = cowfs::Config::new(Vec::new(), paths.upper(), paths.work());
     let failed = || format!("what {} had sealed cannot be gathered", paths.named());

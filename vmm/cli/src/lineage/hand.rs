@@ -5,7 +5,6 @@
 //! was written down before.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use cowfs::{CommitFailure, Comparison, LayerPlan, OwnLayer};
@@ -135,13 +134,7 @@ impl Spaces {
 /// It cannot be finished.
 pub(super) fn settle(all: &Paths, paths: &SpacePaths) -> Outcome<()> {
     let path = paths.handing();
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        text => text.or_fail(|| format!("cannot read {}", path.display()))?,
-    };
-    let order: Order = serde_json::from_slice(&text).or_fail(|| {
-        format!("{} is damaged; remove the space with: portspace rm", path.display())
-    })?;
+    let Some(order) = super::written::<Order>(&path)? else { return Ok(()) };
     let named = order.parent.parse::<SpaceName>().ok();
     let parents = named.map_or(Ok(None), |parent| Lineage::load(&all.space(&parent)))?;
     let layer = order.layers.first();

@@ -136,13 +136,7 @@ pub(super) fn unfinished(paths: &SpacePaths) -> Outcome<Option<String>> {
 
 fn read(paths: &SpacePaths) -> Outcome<Option<Order>> {
     let path = paths.sealing();
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.or_fail(|| format!("cannot read {}", path.display()))?,
-    };
-    let order: Order = serde_json::from_slice(&text).or_fail(|| {
-        format!("{} is damaged; remove the space with: portspace rm", path.display())
-    })?;
+    let Some(order) = super::written::<Order>(&path)? else { return Ok(None) };
     match super::is_id(&order.layer) {
         true => Ok(Some(order)),
         false => Err(Failure::new(format!("{} names no layer; remove it", path.display()))),
