@@ -4,9 +4,10 @@
 //! no more. Copying changes nothing of what is seen, at any moment. What would, as long as the
 //! layers are there, is handed out to be done once they are not.
 
+use crate::changes::{made, path_of, shown, walk_down};
 use crate::configuration::{Config, OpenFailure, root};
-use crate::host::{Attributes, Directory, File, Stat};
-use crate::layer::{Found, Kind, Lower, Place, Sight, UPPER, join};
+use crate::host::{Attributes, Directory, File, Rename, Stat};
+use crate::layer::{Found, Kind, Lower, Merged, Place, Sight, UPPER, join};
 use crate::node::checked;
 use crate::space::{FileSpace, State};
 use crate::stored::{self, Origin};
@@ -16,8 +17,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-use crate::changes::{path_of, shown, walk_down};
 
 /// Why what was sealed cannot be gathered; what is seen is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -127,8 +126,9 @@ impl Config {
             let from = Name::new(from).map_err(failed(b""))?;
             let done = match to {
                 None => index.remove(from),
-                Some(to) => Name::new(to)
-                    .and_then(|to| index.rename(from, &index, to, crate::host::Rename::Replace)),
+                Some(to) => {
+                    Name::new(to).and_then(|to| index.rename(from, &index, to, Rename::Replace))
+                }
             };
             match done {
                 // It was done before.
@@ -247,22 +247,33 @@ impl State {
         let is_own = self.layers.kind(found.place.layer) == Some(Kind::Own);
         match found.place.layer {
             UPPER if found.indexed.is_none() => {}
-            _ if kind == TYPE_REGULAR || !is_own => {
-                self.copy_up_name(next.id, name, &found)?;
-            }
-            layer => {
-                // What can have no attributes keeps the time at which it was made.
+            layer
+                if kind != TYPE_REGULAR && is_own && self.is_outdated(&merged, name, &found)? =>
+            {
+                // What can have no attributes tells by the time at which it was made.
                 let (from, old) = match (&found.indexed, self.indexes.get(layer)) {
                     (Some(key), Some(Some(index))) => (Arc::clone(&index.directory), checked(key)),
                     _ => (Arc::new(merged.layer(layer)?.try_clone()?), name),
                 };
                 self.link_up(next.id, name, &from, old)?;
             }
+            _ => self.copy_up_name(next.id, name, &found)?,
         }
         if kind == TYPE_REGULAR {
             self.descend_from(next.id, name, ancestors)?;
         }
         Ok(None)
+    }
+
+    /// Whether the lowers that stay have something at a name that came, or changed, after what
+    /// the space has there was made.
+    fn is_outdated(&self, merged: &Merged, name: Name<'_>, found: &Found) -> Result<bool, Errno> {
+        for lower in merged.lowers.iter().filter(|lower| !self.is_own(lower)) {
+            if let Some(stat) = lower.directory.stat(name)? {
+                return Ok(stat.changed > made(&found.stat));
+            }
+        }
+        Ok(false)
     }
 
     /// Gives the upper a further link of a file that nobody writes.
@@ -453,7 +464,7 @@ impl State {
 /// What a file of a sealed layer says of itself, and the inode number it shows.
 fn ancestor(file: &File, stat: &Stat, inode: u64) -> Result<(u64, Ancestor), Errno> {
     let origin = Origin::read(file)?;
-    let since = stored::since(file)?.unwrap_or_else(|| crate::changes::made(stat));
+    let since = stored::since(file)?.unwrap_or_else(|| made(stat));
     Ok((origin.map_or(inode, |origin| origin.inode), Ancestor { origin, since }))
 }
 

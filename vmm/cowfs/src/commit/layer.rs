@@ -109,7 +109,7 @@ impl OwnLayer {
     /// The host refuses; the directory is to be removed.
     pub fn make_layer(&self, plan: &LayerPlan<'_>, files: &Path) -> Result<(), CommitFailure> {
         let (files, index) = (root("layer", files)?, self.index());
-        let (made, known) = (Vec::new(), HashMap::new());
+        let (made, known) = (BTreeMap::new(), HashMap::new());
         let mut making = Making { own: self, index, plan, files, made, known };
         for change in &plan.changes {
             let at = |why| CommitFailure::Host { path: change.path.clone(), why };
@@ -260,8 +260,8 @@ struct Making<'a> {
     index: Option<Index>,
     plan: &'a LayerPlan<'a>,
     files: Directory,
-    /// Its directories, in the order they were made, and where the lowers have them.
-    made: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Its directories, and where the lowers have them.
+    made: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Files of several names, and where the layer has its copy of those that stay as well.
     known: HashMap<(u64, u64), Option<Vec<u8>>>,
 }
@@ -364,7 +364,7 @@ impl Making<'_> {
                 walk_down(&self.files, above)?.link(copied, &to, new)
             }
             // What stays, under another name or in the index, will be written.
-            None if stat.links as usize > self.names(change) => {
+            None if stat.links > 1 && stat.links as usize > self.names(change) => {
                 self.known.insert(file, Some(place.to_vec()));
                 copy(from, name, &stat, &to, new)?;
                 match change.what == What::Added && stat.kind() == TYPE_REGULAR {
@@ -396,10 +396,7 @@ impl Making<'_> {
         let selected = self.selected(path);
         let below = match selected {
             Some(change) => change.below.clone(),
-            None => {
-                let known = self.made.iter().find(|(made, _)| made == above);
-                join(known.map_or(above, |(_, below)| below), name.as_bytes())
-            }
+            None => join(self.made.get(above).map_or(above, |below| below), name.as_bytes()),
         };
         let theirs = match selected {
             Some(_) => None,
@@ -421,7 +418,7 @@ impl Making<'_> {
                 dress(&made, (stat.uid, stat.gid), stat.mode)?;
             }
         }
-        self.made.push((path.to_vec(), below));
+        self.made.insert(path.to_vec(), below);
         Ok(made)
     }
 
@@ -450,7 +447,7 @@ impl Making<'_> {
             if self.selected(b"").is_some() {
                 copy_attributes(&self.own.upper, &self.files, stored::is_shown)?;
             }
-            self.made.push((Vec::new(), Vec::new()));
+            self.made.insert(Vec::new(), Vec::new());
         }
         self.files.try_clone()
     }
@@ -466,7 +463,7 @@ impl Making<'_> {
     /// Gives the directories the times they have in the upper, now that nothing is made in them.
     fn finish(self) -> Result<(), Errno> {
         let at = |time| Some(SetTime::At(time));
-        for (path, _) in self.made.iter().rev() {
+        for path in self.made.keys().rev() {
             let Ok(own) = walk_down(&self.own.upper, path) else { continue };
             let stat = own.stat_self()?;
             let made = walk_down(&self.files, path)?.as_file()?;

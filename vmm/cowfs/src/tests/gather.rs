@@ -7,9 +7,9 @@ use super::guest::{Guest, Place};
 use crate::host::{Fault, with_fault};
 use crate::{Change, Conflict, FileSpace, GatherFailure, Gathered, What};
 use fuse::Errno;
-use fuse::request::{SetAttr, rename_flags};
+use fuse::request::{SetAttr, SetTime, rename_flags};
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 
 fn gather(place: &Place) -> Result<Gathered, GatherFailure> {
     place.over_host().gather(&mut |_| {})
@@ -115,6 +115,13 @@ fn each_kind_of_what_was_sealed_comes_back() {
             "was/kept from kept mode",
         ]
     );
+    // What is changed of a link is not another space's.
+    let of_layer = || std::fs::symlink_metadata(place.path("layer0.old/link")).unwrap().mtime();
+    let before = of_layer();
+    let at = SetTime::At(fuse::Time { seconds: 1, nanoseconds: 0 });
+    let set = SetAttr { modified: Some(at), ..SetAttr::default() };
+    open(&place).set("link", set).unwrap();
+    assert_eq!(of_layer(), before);
     // The parent goes on where the space is not in the way, as if nothing had been sealed.
     place.write("lower/was/later", "later");
     place.write("lower/replaced/later", "later");
