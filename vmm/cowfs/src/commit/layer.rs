@@ -414,6 +414,11 @@ impl Making<'_> {
                     _ => false,
                 });
                 copy_attributes(&own, &made, |name| !is_changed || !stored::is_mark(name))?;
+                // A new one hides what was there, also where a directory above hides that so far.
+                let is_hiding = selected.is_some_and(|change| change.hidden_by.is_some());
+                if is_hiding && !is_changed && stored::redirect(&own)?.is_none() {
+                    Marks::probe(&made).set_opaque(&made)?;
+                }
                 let stat = own.stat_self()?;
                 dress(&made, (stat.uid, stat.gid), stat.mode)?;
             }

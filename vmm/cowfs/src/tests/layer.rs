@@ -245,6 +245,21 @@ fn one_name_of_a_file_goes_without_what_is_written_to_the_other() {
 }
 
 #[test]
+fn a_new_directory_hides_what_was_moved_from_its_place() {
+    let mut family = family();
+    let mut child = family.child();
+    child.rename("was/deep", "deep", 0).unwrap();
+    child.rmdir("was").unwrap();
+    child.mkdir("was").unwrap();
+    child.mkdir("was/deep").unwrap();
+    let view = seen(&mut child);
+    drop(child);
+    family.commit(&[], false).unwrap();
+    assert_eq!(seen(&mut family.parent()), view);
+    assert_eq!(seen(&mut family.child()), view);
+}
+
+#[test]
 fn a_failure_at_any_step_leaves_both_as_they_were_or_committed() {
     for (step, errno) in (1..).flat_map(|step| [(step, Errno::ENOSPC), (step, Errno::EIO)]) {
         let mut family = family();
