@@ -103,6 +103,12 @@ impl Change {
 }
 
 impl Change {
+    /// Whether both have a directory there.
+    fn stays_directory(&self) -> bool {
+        let is_directory = self.after.is_some_and(|side| side.kind == FileKind::Directory);
+        is_directory && matches!(self.what, What::Changed(parts) if !parts.kind)
+    }
+
     /// The parent's directory that the space hides, with this in it.
     fn hiding(&self) -> Option<&[u8]> {
         let inner = self.path.parent()?.strip_prefix(self.hidden_by.as_deref()?).ok()?;
@@ -226,6 +232,17 @@ impl Comparison {
                 moved.iter().find(is_out)
             };
             if let Some((_, other)) = taken.find_map(out) {
+                return Err(Unselectable::MovedOut { path, other: other.path.clone() });
+            }
+            // Where no whiteout is, the directory itself may be what hides the old place.
+            let is_hidden = |(from, other): &&(&[u8], &Change)| {
+                matches!(other.means, Means::Redirect { whiteout: None, .. })
+                    && is_below(from, &change.below)
+                    && **from != *change.below
+            };
+            if change.stays_directory()
+                && let Some((_, other)) = moved.iter().find(is_hidden)
+            {
                 return Err(Unselectable::MovedOut { path, other: other.path.clone() });
             }
         }

@@ -358,6 +358,24 @@ fn owners_and_set_id_bits_are_committed_by_root_alone() {
     assert!(compared(&place).unreadable.is_empty());
 }
 
+#[test]
+fn a_directory_made_again_goes_with_what_was_moved_out_of_it() {
+    let place = Place::new();
+    place.write("lower/d/inner/file", "text");
+    place.write("lower/e/file", "text");
+    let mut guest = Guest::new(crate::FileSpace::open(place.base()).unwrap());
+    guest.rename("d/inner", "e/inner", 0).unwrap();
+    guest.rmdir("d").unwrap();
+    guest.mkdir("d").unwrap();
+    guest.set("d", mode(0o700)).unwrap();
+    let view = told(&mut guest);
+    drop(guest);
+    let Err(CommitFailure::Selection(refused)) = commit(&place, &["d"], false) else { panic!() };
+    assert_eq!(refused.to_string(), "e/inner was moved out of d; name both");
+    commit(&place, &["d", "e"], false).unwrap();
+    assert_eq!(tree(&place.path("lower")), view);
+}
+
 pub(super) const PATHS: [&str; 12] =
     ["a", "b", "c", "a/a", "a/b", "b/a", "b/b", "c/a", "a/a/a", "a/a/b", "b/a/a", "c/a/b"];
 
