@@ -103,22 +103,22 @@ impl Spaces {
         let mut lineage = seal::seal(&self.paths, &parent.name, &parent.paths, lineage)?;
         let id = super::next_layer(&self.paths, &lineage)?;
         let layer = self.paths.layer(&id);
+        lineage.layers.insert(0, id.clone());
+        let (layers, leaves) = (lineage.layers.clone(), plan.leaves().clone());
+        let order = Order { parent: parent.name.to_string(), layers, leaves };
         let failed = || format!("layer {id} cannot be made");
         let made = own(&layer.join("files")).and_then(|()| {
             own_layer.make_layer(plan, &layer.join("files")).or_fail(failed)?;
-            replace(&layer.join("from"), child.to_string().as_bytes()).or_fail(failed)
+            replace(&layer.join("from"), child.to_string().as_bytes()).or_fail(failed)?;
+            let order = serde_json::to_vec(&order).or_fail(failed)?;
+            replace(&paths.handing(), &order).or_fail(failed)
         });
         if let Err(failure) = made {
+            // An order that is there all the same finds nothing of the layer in the parent's chain.
             let _ = fs::remove_dir_all(&layer);
             return Err(failure);
         }
         drop(own_layer);
-        lineage.layers.insert(0, id);
-        let (layers, leaves) = (lineage.layers.clone(), plan.leaves().clone());
-        let order = Order { parent: parent.name.to_string(), layers, leaves };
-        let path = paths.handing();
-        let cannot_write = || format!("cannot write {}", path.display());
-        replace(&path, &serde_json::to_vec(&order).or_fail(cannot_write)?).or_fail(cannot_write)?;
         let chain = parent.paths.lineage();
         let written = lineage.write(&parent.paths);
         let settled = settle(&self.paths, &paths);
